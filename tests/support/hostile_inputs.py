@@ -6,7 +6,6 @@ They were written without sight of the guards that they test.
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -311,16 +310,17 @@ def rows() -> Iterator[Attack]:
     yield Attack(place, "an unknown key with control characters", PLAN, rehearsal(json.dumps({ESCAPES: 1}).encode()))
 
 
+def with_file(name: str, content: object) -> Prepare:
+    """Write a model in which a file has another content."""
+    text = content if isinstance(content, str | bytes) else json.dumps(content)
+    return lambda folder: edited(model(folder) / name, text)
+
+
 def models() -> Iterator[Attack]:
     plan = (*PLAN, "--model", "m")
     begin = ("run", *plan[1:])
     on_t4 = ("plan", "s", "--grid", "g", "--profile", "t4", "--model", "m")
     config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
-    tokenizer = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))
-
-    def with_file(name: str, content: object) -> Prepare:
-        text = content if isinstance(content, str | bytes) else json.dumps(content)
-        return lambda folder: edited(model(folder) / name, text)
 
     changes: Mapping[str, Mapping[str, Any]] = {
         "no heads": {"num_attention_heads": 0},
@@ -360,6 +360,11 @@ def models() -> Iterator[Attack]:
     }.items():
         yield Attack("models", f"tokenizer_config.json: {name}", plan, with_file("tokenizer_config.json", content))
 
+
+def tokenizers() -> Iterator[Attack]:
+    plan = (*PLAN, "--model", "m")
+    tokenizer = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))
+
     def tokens(**changes: Any) -> Prepare:
         return with_file("tokenizer.json", tokenizer | changes)
 
@@ -376,6 +381,10 @@ def models() -> Iterator[Attack]:
     added = [*tokenizer["added_tokens"], {**tokenizer["added_tokens"][0], "id": 2**31, "content": ESCAPES}]
     yield Attack("models", "added token with an id of 2^31", plan, tokens(added_tokens=added))
 
+
+def weights_of_models() -> Iterator[Attack]:
+    begin = ("run", *PLAN[1:], "--model", "m")
+
     def weights(header: object, body: bytes = b"\0" * 64) -> Prepare:
         text = header if isinstance(header, bytes) else json.dumps(header).encode()
         return with_file("model.safetensors", struct.pack("<Q", len(text)) + text + body)
@@ -388,6 +397,10 @@ def models() -> Iterator[Attack]:
     yield Attack("models", "header of 100,000 brackets", begin, weights(b"[" * 100_000))
     yield Attack("models", "header of half a character", begin, weights(b'{"\\ud800": {}}'))
 
+
+def folders_of_models() -> Iterator[Attack]:
+    plan = (*PLAN, "--model", "m")
+
     def linked(name: str, target: str | None = None) -> Prepare:
         def prepare(folder: Path) -> None:
             path = model(folder) / name
@@ -396,7 +409,7 @@ def models() -> Iterator[Attack]:
 
         return prepare
 
-    yield Attack("models", "LICENSE is a link to a secret", begin, linked("LICENSE"))
+    yield Attack("models", "LICENSE is a link to a secret", plan, linked("LICENSE"), (0, 2))
     yield Attack("models", "config is a link to a secret", plan, linked("config.json"))
     yield Attack("models", "template is a link to a secret", plan, linked("chat_template.jinja"))
     yield Attack("models", "config is a link to itself", plan, linked("config.json", "config.json"))
@@ -450,7 +463,9 @@ def gguf_models() -> Iterator[Attack]:
         "a tensor with 2^32 dimensions": file(llama, tensors=text(b"a") + struct.pack("<I", 2**32 - 1)),
         "an unknown type of value": file(llama, key("a", 77, b"\0" * 8)),
         "not UTF-8": file(key("general.architecture", 8, text(b"\xff\xfe"))),
-        "control characters": file(key("general.architecture", 8, text(ESCAPES.encode())), key("general.name", 8, text(ESCAPES.encode()))),
+        "control characters": file(
+            *(key(f"general.{name}", 8, text(ESCAPES.encode())) for name in ("architecture", "name"))
+        ),
         "an architecture that is a number": file(integer("general.architecture", 7)),
         "a billion layers": file(llama, integer("llama.block_count", 10**9), integer("llama.embedding_length", 2**31)),
         "the same key 1,000 times": file(*[llama] * 1_000),
@@ -602,4 +617,7 @@ def adapters() -> Iterator[Attack]:
     yield place("folder with control characters", renamed, (*words[:-3], ESCAPES.replace("/", ""), *words[-2:]))
 
 
-PLACES = (suites, promptfoo_suites, grids, rows, models, gguf_models, templates, adapters)
+PLACES = (
+    *(suites, promptfoo_suites, grids, rows, models, tokenizers, weights_of_models, folders_of_models, gguf_models),
+    *(templates, adapters),
+)

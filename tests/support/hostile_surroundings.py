@@ -24,6 +24,14 @@ from tests.support.hostile_files import edited, fifo, run, suite
 PLAN = ("plan", "s", "--grid", "g", "--profile", "cpu")
 TRAINED = "reports/runs/s-g-pocket"
 GATE = ("gate", "run", "--baseline", "run")
+READS: Mapping[str, tuple[str, ...]] = {
+    "gate": GATE,
+    "report": ("report", "run"),
+    "score": ("score", "run"),
+    "recommend": ("recommend", "run"),
+    "next": ("next", "run"),
+    "bless": ("bless", "run", "--name", "b"),
+}
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly")
 
 
@@ -78,15 +86,6 @@ def replaced(path: Path, target: Path | str) -> None:
 
 
 def runs() -> Iterator[Attack]:
-    reads: Mapping[str, tuple[str, ...]] = {
-        "gate": GATE,
-        "report": ("report", "run"),
-        "score": ("score", "run"),
-        "recommend": ("recommend", "run"),
-        "next": ("next", "run"),
-        "bless": ("bless", "run", "--name", "b"),
-    }
-
     def huge(found: Any) -> None:
         found["samples"] = found["samples"] * 20_000
 
@@ -112,10 +111,12 @@ def runs() -> Iterator[Attack]:
         "deep values": deep,
     }
     for what, change in spoiled.items():
-        for name, words in reads.items():
+        for name, words in READS.items():
             yield Attack("runs", f"{name}: {what}", words, results(change), (0, 2) if name != "gate" else (0, 2, 4))
-    yield Attack("runs", "report: a million samples", reads["report"], results(huge), (0, 2))
+    yield Attack("runs", "report: a million samples", READS["report"], results(huge), (0, 2))
 
+
+def files_of_runs() -> Iterator[Attack]:
     def elsewhere(folder: Path) -> None:
         kept(folder)
         for file in ("results.json", "run.json"):
@@ -124,21 +125,21 @@ def runs() -> Iterator[Attack]:
                 lambda found: (found.get("run") or found)["suite"].update(folder=str(folder / "keep")),
             )
 
-    yield Attack("runs", "next: the suite's folder is another", reads["next"], elsewhere, (0, 2))
+    yield Attack("runs", "next: the suite's folder is another", READS["next"], elsewhere, (0, 2))
     for name in ("score", "bless", "next"):
         lock: Prepare = lambda folder: replaced(run(folder) / ".lock", kept(folder))  # noqa: E731
-        yield Attack("runs", f"{name}: the lock is a link", reads[name], lock, (0, 2))
+        yield Attack("runs", f"{name}: the lock is a link", READS[name], lock, (0, 2))
         pipe: Prepare = lambda folder: fifo(run(folder) / ".lock")  # noqa: E731
-        yield Attack("runs", f"{name}: the lock is a pipe", reads[name], pipe, (0, 2))
+        yield Attack("runs", f"{name}: the lock is a pipe", READS[name], pipe, (0, 2))
     page: Prepare = lambda folder: replaced(run(folder) / "report.html", kept(folder))  # noqa: E731
-    yield Attack("runs", "report: the page is a link", reads["report"], page, (0, 2))
+    yield Attack("runs", "report: the page is a link", READS["report"], page, (0, 2))
 
     def base(folder: Path) -> None:
         run(folder)
         (folder / "reports").mkdir(exist_ok=True)
         (folder / "reports" / "baselines").symlink_to(kept(folder).parent)
 
-    yield Attack("runs", "bless: the baselines are a link", reads["bless"], base, (0, 2))
+    yield Attack("runs", "bless: the baselines are a link", READS["bless"], base, (0, 2))
     endless: Prepare = lambda folder: replaced(run(folder) / "results.json", "/dev/zero")  # noqa: E731
     yield Attack("runs", "gate: results are an endless device", GATE, endless)
     secret: Prepare = lambda folder: replaced(run(folder) / "results.json", kept(folder))  # noqa: E731
@@ -167,6 +168,8 @@ def runs() -> Iterator[Attack]:
         "runs", "gate: there is no terminal", GATE, run, (0, 2, 70), around=("sh", "-c", 'exec "$@" >&- 2>&-', "sh")
     )
 
+
+def records() -> Iterator[Attack]:
     def recorded(change: Callable[[Any], object] | None, content: bytes = b"", *, name: str = "record.json") -> Prepare:
         def prepare(folder: Path) -> None:
             trained(folder)
@@ -263,28 +266,29 @@ def caches() -> Iterator[Attack]:
         yield Attack("caches", f"export: {name}", export, spoiled(make), lenient)
 
 
+def everywhere(text: str) -> Prepare:
+    """Put a text into every place of a run that may hold any text."""
+
+    def change(found: Any) -> None:
+        manifest = found.get("run") or found
+        manifest["suite"].update(description=text, name=text)
+        manifest["model"].update(name=text)
+        manifest["provenance"].update(command=text, versions={text: text})
+        for case in manifest["suite"]["cases"]:
+            case.update(description=text, group=text)
+            case["messages"][0]["content"] = text
+        for sample in found.get("samples", []):
+            sample["answer"]["text"] = text
+
+    def prepare(folder: Path) -> None:
+        made = run(folder, name=text)
+        for file in ("results.json", "run.json"):
+            changed(made / file, change)
+
+    return prepare
+
+
 def pages() -> Iterator[Attack]:
-    def everywhere(text: str) -> Prepare:
-        """Put a text into every place of a run that may hold any text."""
-
-        def change(found: Any) -> None:
-            manifest = found.get("run") or found
-            manifest["suite"].update(description=text, name=text)
-            manifest["model"].update(name=text)
-            manifest["provenance"].update(command=text, versions={text: text})
-            for case in manifest["suite"]["cases"]:
-                case.update(description=text, group=text)
-                case["messages"][0]["content"] = text
-            for sample in found.get("samples", []):
-                sample["answer"]["text"] = text
-
-        def prepare(folder: Path) -> None:
-            made = run(folder, name=text)
-            for file in ("results.json", "run.json"):
-                changed(made / file, change)
-
-        return prepare
-
     texts = {
         "html": {
             "script": ("</script><script>alert(1)</script>", "<script>alert"),
@@ -331,6 +335,8 @@ def pages() -> Iterator[Attack]:
     two = ("report", "run", "run", "--format", "md")
     yield Attack("pages", "markup in a comparison", two, everywhere(MARKUP), (0, 2), unwritten="![p](")
 
+
+def cards() -> Iterator[Attack]:
     def card(text: str) -> Prepare:
         def prepare(folder: Path) -> None:
             trained(folder)
@@ -362,8 +368,9 @@ def terminals() -> Iterator[Attack]:
     ):
         yield Attack("terminals", f"name in {' '.join(words)}", words, named, (0, 2))
     for words in (
-        ("bless", "run", "--name", ESCAPES), ("gate", "run", "--baseline", ESCAPES), ("export", "run", "x", "--to", ESCAPES),
-        ("chat", "run", ESCAPES, "--ask", ESCAPES), ("score", "run", "--suite", ESCAPES), ("report", "run", "--output", ESCAPES),
+        ("bless", "run", "--name", ESCAPES), ("gate", "run", "--baseline", ESCAPES),
+        ("export", "run", "x", "--to", ESCAPES), ("chat", "run", ESCAPES, "--ask", ESCAPES),
+        ("score", "run", "--suite", ESCAPES), ("report", "run", "--output", ESCAPES),
     ):  # fmt: skip
         yield Attack("terminals", f"word of {words[0]}", words, named, (0, 2))
     for option in ("--grid", "--profile", "--seed", "--gpus", "--workers", "--width", "--root"):
@@ -433,74 +440,13 @@ def current_folders() -> Iterator[Attack]:
         run(folder)
 
     commands: Sequence[tuple[str, ...]] = (
-        ("report", "run"), ("report", "run", "--format", "csv"), ("score", "run"), GATE, ("bless", "run", "--name", "b"), ("recommend", "run"),
-        ("next", "run"), ("tokens", "s", "--grid", "g"), ("clean", "--yes"), ("schema", "suite"), ("new", "x", "--from", "s/train.jsonl"),
+        ("report", "run"), ("report", "run", "--format", "csv"), ("score", "run"), GATE,
+        ("bless", "run", "--name", "b"), ("recommend", "run"), ("next", "run"), ("tokens", "s", "--grid", "g"),
+        ("clean", "--yes"), ("schema", "suite"), ("new", "x", "--from", "s/train.jsonl"),
         ("run", "s", "--grid", "g", "--profile", "cpu", "--executor", "ray", "--address", "127.0.0.1:1"),
     )  # fmt: skip
     for words in commands:
         yield Attack(place, f"modules, {' '.join(words)[:40]}", words, modules, (0, 2))
-    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--output", "taken")  # asks git, then ends
-
-    def git(folder: Path, *words: str) -> None:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
-        subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
-
-    def repository(folder: Path, then: Callable[[Path, Path], object]) -> None:
-        suite(folder)
-        edited(folder / "taken", "a file")
-        trap = edited(folder / "trap", f"#!/bin/sh\ntouch {folder}/PWNED\n")
-        trap.chmod(0o755)
-        git(folder, "init", "-q")
-        then(folder, trap)
-
-    def cleaning(folder: Path, trap: Path) -> None:
-        git(folder, "add", "s")
-        git(folder, "commit", "-q", "-m", "x")
-        edited(folder / ".gitattributes", "* filter=evil\n")
-        for setting in ("filter.evil.clean", "filter.evil.process", "diff.external"):
-            git(folder, "config", setting, str(trap))
-        for path in (folder / "s").rglob("*.*"):
-            edited(path, path.read_bytes())
-            os.utime(path, (1, 1))
-
-    def submodule(folder: Path, trap: Path) -> None:
-        other = folder / ".other"
-        other.mkdir()
-        git(other, "init", "-q")
-        edited(other / "file", "x")
-        git(other, "add", "file")
-        git(other, "commit", "-q", "-m", "x")
-        git(folder, "submodule", "add", "-q", str(other), "sub")
-        git(folder, "commit", "-q", "-m", "x")
-        git(folder / "sub", "config", "core.fsmonitor", str(trap))
-        git(folder / "sub", "config", "filter.evil.clean", str(trap))
-        edited(folder / "sub" / ".gitattributes", "* filter=evil\n")
-        edited(folder / "sub" / "file", "y")
-
-    def pointing(folder: Path, trap: Path) -> None:
-        (folder / ".git").rename(folder / "elsewhere")
-        edited(folder / ".git", "gitdir: elsewhere\n")
-        git(folder, "config", "core.fsmonitor", str(trap))
-
-    def bare(folder: Path, trap: Path) -> None:
-        for path in (folder / ".git").iterdir():
-            path.rename(folder / path.name)
-        (folder / ".git").rmdir()
-        with (folder / "config").open("a", encoding="utf-8") as file:
-            file.write(f"[core]\n\tbare = false\n\tworktree = {folder}\n\tfsmonitor = {trap}\n")
-
-    def included(folder: Path, trap: Path) -> None:
-        edited(folder / "more", f"[core]\n\tfsmonitor = {trap}\n[alias]\n\tstatus = !{trap}\n")
-        git(folder, "config", "include.path", str(folder / "more"))
-
-    for name, then in {
-        "filters of git": cleaning,
-        "a submodule": submodule,
-        "a .git that points elsewhere": pointing,
-        "a bare repository": bare,
-        "an included configuration": included,
-    }.items():
-        yield Attack(place, name, begin, lambda folder, then=then: repository(folder, then))  # type: ignore[misc]
 
     gone = ("sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh")
     for words in (("validate", "s"), ("doctor",), GATE, ("clean", "--yes"), ("run", "s")):
@@ -514,6 +460,78 @@ def current_folders() -> Iterator[Attack]:
         edited(folder / "pyvenv.cfg", f"home = {folder}\n")
 
     yield Attack(place, "files of configuration", ("validate", "s"), configured, (0,))
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
+    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+
+def repository(folder: Path, then: Callable[[Path, Path], object]) -> None:
+    suite(folder)
+    edited(folder / "taken", "a file")
+    trap = edited(folder / "trap", f"#!/bin/sh\ntouch {folder}/PWNED\n")
+    trap.chmod(0o755)
+    git(folder, "init", "-q")
+    then(folder, trap)
+
+
+def cleaning(folder: Path, trap: Path) -> None:
+    git(folder, "add", "s")
+    git(folder, "commit", "-q", "-m", "x")
+    edited(folder / ".gitattributes", "* filter=evil\n")
+    for setting in ("filter.evil.clean", "filter.evil.process", "diff.external"):
+        git(folder, "config", setting, str(trap))
+    for path in (folder / "s").rglob("*.*"):
+        edited(path, path.read_bytes())
+        os.utime(path, (1, 1))
+
+
+def submodule(folder: Path, trap: Path) -> None:
+    other = folder / ".other"
+    other.mkdir()
+    git(other, "init", "-q")
+    edited(other / "file", "x")
+    git(other, "add", "file")
+    git(other, "commit", "-q", "-m", "x")
+    git(folder, "submodule", "add", "-q", str(other), "sub")
+    git(folder, "commit", "-q", "-m", "x")
+    git(folder / "sub", "config", "core.fsmonitor", str(trap))
+    git(folder / "sub", "config", "filter.evil.clean", str(trap))
+    edited(folder / "sub" / ".gitattributes", "* filter=evil\n")
+    edited(folder / "sub" / "file", "y")
+
+
+def pointing(folder: Path, trap: Path) -> None:
+    (folder / ".git").rename(folder / "elsewhere")
+    edited(folder / ".git", "gitdir: elsewhere\n")
+    git(folder, "config", "core.fsmonitor", str(trap))
+
+
+def bare(folder: Path, trap: Path) -> None:
+    for path in (folder / ".git").iterdir():
+        path.rename(folder / path.name)
+    (folder / ".git").rmdir()
+    with (folder / "config").open("a", encoding="utf-8") as file:
+        file.write(f"[core]\n\tbare = false\n\tworktree = {folder}\n\tfsmonitor = {trap}\n")
+
+
+def included(folder: Path, trap: Path) -> None:
+    edited(folder / "more", f"[core]\n\tfsmonitor = {trap}\n[alias]\n\tstatus = !{trap}\n")
+    git(folder, "config", "include.path", str(folder / "more"))
+
+
+def repositories() -> Iterator[Attack]:
+    place = "current folder"
+    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--output", "taken")  # asks git, then ends
+    for name, then in {
+        "filters of git": cleaning,
+        "a submodule": submodule,
+        "a .git that points elsewhere": pointing,
+        "a bare repository": bare,
+        "an included configuration": included,
+    }.items():
+        yield Attack(place, name, begin, lambda folder, then=then: repository(folder, then))  # type: ignore[misc]
 
 
 def environments() -> Iterator[Attack]:
@@ -620,4 +638,7 @@ def clusters() -> Iterator[Attack]:
         yield Attack("clusters", f"address: {name}", (*ray, address), suite)
 
 
-PLACES = (runs, caches, pages, terminals, current_folders, environments, clusters)
+PLACES = (
+    *(runs, files_of_runs, records, caches, pages, cards, terminals, current_folders, repositories, environments),
+    clusters,
+)
