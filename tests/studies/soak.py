@@ -225,17 +225,14 @@ def left_behind(folder: Path) -> list[str]:
     return [path.parent.name for path in folder.rglob(".partial-*")]
 
 
-def growth(samples: Sequence[Sample], process: str, what: str) -> float:
-    """Return the growth of a median from the second to the last quarter of the trials, as a share."""
-    own = [sample for sample in samples if sample.process == process and sample.trials]
-    most = max((sample.trials for sample in own), default=0)
-    parts = [
-        [getattr(sample, what) for sample in own if low * most <= sample.trials <= high * most]
-        for low, high in ((0.25, 0.5), (0.75, 1.0))
-    ]
-    if not all(parts):
-        return 0.0
-    return float(median(parts[1]) / median(parts[0]) - 1)
+def growth(samples: Sequence[Sample], process: str, what: str) -> float | None:
+    """Return the growth of a median from the second to the last quarter of the time, as a share.
+
+    Only the time after the first trial counts, since a process that starts grows. None if there are too few samples.
+    """
+    own = [getattr(sample, what) for sample in samples if sample.process == process and sample.trials]
+    quarter = len(own) // 4
+    return float(median(own[-quarter:]) / median(own[quarter : 2 * quarter]) - 1) if quarter > 1 else None
 
 
 def chart(engines: Mapping[str, Any]) -> str:
@@ -269,9 +266,12 @@ def chart(engines: Mapping[str, Any]) -> str:
     return text
 
 
-def thinned(samples: Sequence[Sample], most: int = 300) -> Sequence[Sample]:
-    """Return at most `most` samples, evenly chosen."""
-    return samples[:: max(1, -(-len(samples) // most))]
+def thinned(samples: Sequence[Sample], most: int = 150) -> Sequence[Sample]:
+    """Return at most `most` samples of each process, evenly chosen."""
+    by_process: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_process.setdefault(sample.process, []).append(sample)
+    return [sample for own in by_process.values() for sample in own[:: max(1, -(-len(own) // most))]]
 
 
 def engine_record(engine: str, folder: Path, clock: MovedClock, trials: int, rng: random.Random) -> dict[str, Any]:
@@ -288,7 +288,7 @@ def engine_record(engine: str, folder: Path, clock: MovedClock, trials: int, rng
         found, left = result(disk.folder), left_behind(disk.folder)
     different = [name for name in expected if found[name] != expected[name]]
     grown = {
-        f"{process} {what}": round(growth(first.samples, process, what), 4)
+        f"{process} {what}": growth(first.samples, process, what)
         for process in ("parent", "worker") for what in GROWTH
     }  # fmt: skip
     return {
@@ -310,7 +310,8 @@ def engine_record(engine: str, folder: Path, clock: MovedClock, trials: int, rng
 
 def sound(record: dict[str, Any]) -> bool:
     """Whether the run had equal results, left no files, printed no traceback and did not grow."""
-    flat = all(share <= GROWTH[name.split()[1]] for name, share in record["growth_from_second_to_last_quarter"].items())
+    grown = record["growth_from_second_to_last_quarter"]
+    flat = all(share is not None and share <= GROWTH[name.split()[1]] for name, share in grown.items())
     clear = not any(course["tracebacks"] or course["unclear_errors"] for course in record["courses"])
     return flat and clear and not record["different"] and not record["temporary_files_left"]
 
