@@ -99,7 +99,7 @@ def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> se
     If `config` is not that of the folder, the folder's generation_config.json belongs to another model.
 
     Raises:
-        ModelError: an id is larger than that of any token.
+        ModelError: an id is no whole number, or larger than that of any token.
     """
     own = read_optional(folder / "config.json")
     config = own if config is None else config
@@ -108,7 +108,9 @@ def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> se
     generation = read_optional(folder / "generation_config.json") if config == own else {}
     given = generation.get("eos_token_id", config.get("eos_token_id", of_text))
     listed = given if isinstance(given, list) else [given]
-    ids = {token for token in listed if type(token) is int and token >= 0}  # -1 stands for no token
+    if wrong := [token for token in listed if not (token is None or type(token) is int)]:
+        raise damaged(folder / "generation_config.json", f"eos_token_id is {str(wrong[0])[:100]!r}, not a whole number")
+    ids = {token for token in listed if token is not None and token >= 0}  # -1 stands for no token
     if large := [token for token in ids if token >= _MOST_IDS]:
         raise damaged(folder / "generation_config.json", f"eos_token_id is {large[0]}, and no token has such an id")
     return ids

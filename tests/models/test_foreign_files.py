@@ -86,6 +86,8 @@ TEXTS = {
     "huge tokenizer": ("tokenizer.json", {"x": "x" * 65 * 2**20}, "at most 64 are read"),
     "tokenizer settings": ("tokenizer_config.json", "[" * 100_000, "tokenizer_config.json is damaged"),
     "end tokens": ("generation_config.json", "{", "generation_config.json is damaged"),
+    "end token that is a text": ("generation_config.json", {"eos_token_id": "x"}, "'x', not a whole number"),
+    "end token that is an object": ("generation_config.json", {"eos_token_id": [1, {"a": 1}]}, "not a whole number"),
     "huge end token": ("generation_config.json", {"eos_token_id": 10**30}, "no token has such an id"),
     "index of lists": ("model.safetensors.index.json", {"weight_map": {"a": ["x"]}}, "is not the name of a file"),
     "index of numbers": ("model.safetensors.index.json", {"weight_map": {"a": 1, "b": "x"}}, "is not the name"),
