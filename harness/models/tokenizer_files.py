@@ -5,8 +5,10 @@ It does not use transformers, because importing transformers takes seconds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _MOST_TOKENS = 1_000_000
 """Largest vocabulary, about four times the largest published one."""
+_MOST_GROWTH = 1000
 _MOST_IDS = 2**31
 """Larger than every id of a token."""
 
@@ -56,6 +59,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         if (size := tokenizer.get_vocab_size()) > _MOST_TOKENS:
             raise damaged(folder / "tokenizer.json", f"it has {size:,} tokens, and at most {_MOST_TOKENS:,} are read")
+        _check_growth(tokenizer, folder / "tokenizer.json")
         tokenizer.no_truncation()
         tokenizer.no_padding()
         _add_missing(tokenizer, folder, special)
@@ -65,6 +69,24 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
     conversations = Conversations(ChatTemplate(template, special, str(folder)), vocabulary)
     described = read_optional(folder / "config.json") if config is None else config
     return TokenizerFiles(conversations, pad, _embeddings(described))
+
+
+def _check_growth(tokenizer: Tokenizer, file: Path) -> None:
+    """Refuse a normaliser that makes texts very long: 40 replacements of `e` by `ee` would fill any memory."""
+    if tokenizer.normalizer is not None and _growth(json.loads(tokenizer.normalizer.__getstate__())) > _MOST_GROWTH:
+        raise damaged(file, f"its normaliser can make a text more than {_MOST_GROWTH:,} times longer")
+
+
+def _growth(normalizer: Mapping[str, Any]) -> float:
+    """Return how many times longer a normaliser of `tokenizers` can make a text by replacements and prefixes."""
+    if normalizer["type"] == "Sequence":
+        return prod(map(_growth, normalizer["normalizers"]))
+    if normalizer["type"] == "Prepend":
+        return max(1, len(normalizer["prepend"]))
+    if normalizer["type"] == "Replace":
+        text, content = normalizer["pattern"].get("String"), len(normalizer["content"])
+        return max(1, content / len(text)) if text else content + 1  # a pattern can match before each character
+    return 1
 
 
 def chat_template(folder: Path) -> str | None:

@@ -174,6 +174,18 @@ def test_a_vocabulary_that_is_too_large(tmp_path: Path) -> None:
         read_tokenizer(folder)
 
 
+@pytest.mark.parametrize("pattern", [{"String": "e"}, {"Regex": "x*"}])
+def test_a_normaliser_that_makes_texts_long(tmp_path: Path, pattern: dict[str, str]) -> None:
+    """A tokenizer whose replacements together make texts a thousand times longer is refused before it gets a text."""
+    folder = copy(tmp_path)
+    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    twice = {"type": "Replace", "pattern": pattern, "content": "ee"}
+    whole["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFC"}, *[twice] * 40]}
+    (folder / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer\.json is damaged: its normaliser can make a text more than 1,000"):
+        read_tokenizer(folder)
+
+
 def test_the_pocket_model_passes(tmp_path: Path) -> None:
     """A sound model has no error, and its shapes are those of its file."""
     folder = copy(tmp_path)

@@ -103,30 +103,41 @@ def problems(one: Attack, folder: Path, code: int | None, used: float, printed: 
         yield f"exit code {code}: {last[:120]}"
     if "Traceback (most recent call last)" in printed:
         yield "traceback"
-    if any(folder.rglob("PWNED*")):
+    found_files = list(files(folder))
+    if any(path.name.startswith("PWNED") for path in found_files):
         yield "a program of the attacker ran"
     if found := CONTROL.search(printed):
         yield f"control character {found[0]!r}"
     if kept(folder).read_text(encoding="utf-8") != SECRET or len(list((folder / "keep").iterdir())) != 1:
         yield "a folder outside was changed"
-    if SECRET in printed or any(copies(folder)):
+    if SECRET in printed or any(map(holds_secret, found_files)):
         yield "a secret was printed or copied"
-    written = [path for path in folder.rglob("*") if path.suffix in (".md", ".html", ".csv") and path.is_file()]
+    written = [path for path in found_files if path.suffix in (".md", ".html", ".csv") and path.is_file()]
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in written)
     shown = "\n".join([printed if "md" in one.words else "", *texts])
     if one.unwritten and one.unwritten in re.sub(r"`[^`\n]*`", "", shown):
         yield f"{one.unwritten!r} was written"
 
 
-def copies(folder: Path) -> Iterator[Path]:
-    """Yield the files outside the folder `keep` that contain the secret."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name != "keep"]
-        for name in files:
-            path = Path(parent) / name
-            small = path.is_file() and not path.is_symlink() and path.stat().st_size < 10_000_000
-            if small and SECRET.encode() in path.read_bytes():
-                yield path
+def files(folder: Path) -> Iterator[Path]:
+    """Yield the files outside the folder `keep`. Folders may be deeper than Python's recursion."""
+    waiting = [folder]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:  # the path is too long
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting += [Path(entry.path)] if entry.name != "keep" else []
+            else:
+                yield Path(entry.path)
+
+
+def holds_secret(path: Path) -> bool:
+    """Whether a file contains the secret."""
+    small = not path.is_symlink() and path.is_file() and path.stat().st_size < 10_000_000
+    return small and SECRET.encode() in path.read_bytes()
 
 
 def main() -> int:

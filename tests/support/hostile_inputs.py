@@ -358,7 +358,9 @@ def models() -> Iterator[Attack]:
         "a template that is a number": {"chat_template": 5},
         "tokens of lists": {"added_tokens_decoder": {"x": [1]}},
     }.items():
-        yield Attack("models", f"tokenizer_config.json: {name}", plan, with_file("tokenizer_config.json", content))
+        lenient = (0, 2) if name.startswith("a template") else (2,)  # the template in another file counts
+        change = with_file("tokenizer_config.json", content)
+        yield Attack("models", f"tokenizer_config.json: {name}", plan, change, lenient)
 
 
 def tokenizers() -> Iterator[Attack]:
