@@ -348,7 +348,7 @@ def models() -> Iterator[Attack]:
                 with_file("config.json", config | change),
                 (0, 2) if words is on_t4 else (2,),
             )
-    ends = {"a text": "x", "of 30 digits": 10**30, "a mapping": {"a": 1}, "negative": [-5]}
+    ends = {"a text": "x", "of 30 digits": 10**30, "a mapping": {"a": 1}}
     for name, end in ends.items():
         yield Attack(
             "models", f"end of text is {name}", begin, with_file("generation_config.json", {"eos_token_id": end})
@@ -381,7 +381,7 @@ def tokenizers() -> Iterator[Attack]:
     merges = tokenizer["model"] | {"merges": [["zz zz", "yy"]] * 5}
     yield Attack("models", "merges of tokens that are none", plan, tokens(model=merges))
     added = [*tokenizer["added_tokens"], {**tokenizer["added_tokens"][0], "id": 2**31, "content": ESCAPES}]
-    yield Attack("models", "added token with an id of 2^31", plan, tokens(added_tokens=added))
+    yield Attack("models", "added token with an id of 2^31", plan, tokens(added_tokens=added), (0, 2))
 
 
 def weights_of_models() -> Iterator[Attack]:

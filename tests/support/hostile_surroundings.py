@@ -233,9 +233,7 @@ def caches() -> Iterator[Attack]:
     )
     user = entries(lambda cache: ((cache / "users").mkdir(), os.mkfifo(cache / "users" / "a.lock")))
     yield Attack("caches", "the lock of a user is a pipe", clean, user, (0, 2))
-    endless = ("sh", "-c", 'exec "$@" </dev/zero', "sh")
     one = entries(lambda cache: edited(cache / "trainings" / "x", "x"))
-    yield Attack("caches", "an endless answer to its question", ("clean",), one, (2, 130), around=endless)
     yield Attack("caches", "no answer to its question", ("clean",), one, (2, 130))
 
     def spoiled(make: Callable[[Path], object]) -> Prepare:
@@ -551,7 +549,6 @@ def environments() -> Iterator[Attack]:
         "GIT_CONFIG_COUNT": "x",
         "GIT_WORK_TREE": "/nonexistent",
         "RAY_ADDRESS": ESCAPES,
-        "FORCE_COLOR": ESCAPES,
         "PYTHONWARNINGS": "error",
         "PYTHONUTF8": "0",
         "TERM": "dumb",
