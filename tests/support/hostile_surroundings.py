@@ -74,7 +74,7 @@ def training(folder: Path) -> Path:
     best = max(plan["variants"], key=lambda each: each["settings"]["learning_rate"])
     records = [json.loads(path.read_text()) for path in sorted((folder / TRAINED / "trials").glob("*/record.json"))]
     (record,) = [each for each in records if each["variant"] == best["id"]]
-    return cache / "trainings" / (record["training"] or record["trial"])
+    return cache / "trainings" / record["training"]["id"]
 
 
 def replaced(path: Path, target: Path | str) -> None:
