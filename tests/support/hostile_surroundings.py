@@ -291,7 +291,7 @@ def pages() -> Iterator[Attack]:
         "html": {
             "script": ("</script><script>alert(1)</script>", "<script>alert"),
             "comment": ("<!--<script>alert(1)", "<!--<script>"),
-            "attribute": ("\" onmouseover=\"alert(1)\" ' onfocus='alert(1)' x=", '" onmouseover="alert'),
+            "attribute": ("x\" onmouseover=\"alert(1)\" ' onfocus='alert(1)' x=", '="x" onmouseover="alert'),
             "style": ("</style><img src=x onerror=alert(1)>", "<img src=x"),
             "expression": ("datum['x']; {{constructor.constructor('alert(1)')()}}</svg><img src=y>", "<img src=y>"),
         },
