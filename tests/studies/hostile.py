@@ -115,7 +115,7 @@ def problems(one: Attack, folder: Path, code: int | None, used: float, printed: 
     written = [path for path in found_files if path.suffix in (".md", ".html", ".csv") and path.is_file()]
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in written)
     shown = "\n".join([printed if "md" in one.words else "", *texts])
-    if one.unwritten and one.unwritten in re.sub(r"`[^`\n]*`", "", shown):
+    if one.unwritten and one.unwritten in re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", shown):
         yield f"{one.unwritten!r} was written"
 
 
