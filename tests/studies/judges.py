@@ -36,8 +36,8 @@ from harness.storage.cache import Cache
 from harness.storage.files import write_text
 from harness.storage.locations import CACHE
 from harness.storage.runs import find_run
-from tests.support.attacks import ATTACKS, CRITERION
 from tests.support.judge_server import JudgeServer, follow_the_frame, serving
+from tests.support.verdict_attacks import ATTACKS, CRITERION
 
 WORDS = ("Paris", "Madrid", "Rome", "blue", "seven", "cat", "Monday", "water", "sun", "Shakespeare", "hello", "thank")
 PROMPTS = (

@@ -14,8 +14,8 @@ from harness.core.scores import Score
 from harness.core.suite import Assertion, Case, Message
 from harness.scoring import Opinions, Scoring, score
 from harness.scoring.assertion_types.model_graded import framed
-from tests.support.attacks import ATTACKS, CRITERION
 from tests.support.judge_server import follow_the_frame, parts
+from tests.support.verdict_attacks import ATTACKS, CRITERION
 
 
 def judged(
