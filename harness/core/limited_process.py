@@ -1,7 +1,7 @@
 """Runs work that may hang, grow or crash, such as the chat templates of models, in a child process with limits.
 
-`LimitedProcess` starts `python -P -m MODULE` and passes items of work to it. The module calls `serve`, which limits the
-child's memory, the time per item and the size of each result. One child serves many items, because its start takes
+`LimitedProcess` starts `programs.module(MODULE)` and passes items of work to it. The module calls `serve`, which limits
+the child's memory, the time per item and the size of each result. One child serves many items, because its start takes
 longer than thousands of them.
 """
 
@@ -41,6 +41,8 @@ class Limits:
     """Address space of the process, in bytes; -1 for no limit."""
     output: int = 16 * 2**20
     """Size of one result, in characters."""
+    file: int = 0
+    """Size of a file that the process writes, in bytes; -1 for no limit."""
 
 
 class LimitReachedError(Exception):
@@ -100,7 +102,7 @@ class LimitedProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None:
             self._child = programs.start(
-                programs.python("-m", self._module, json.dumps(asdict(self._limits))),
+                programs.module(self._module, json.dumps(asdict(self._limits))),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -186,7 +188,6 @@ def serve(work: Callable[[Any, Any], Any], argument: str) -> None:
     memory and files are limited from here on.
     """
     limits = Limits(**json.loads(argument))
-    programs.end_with_parent()
     _limit(limits)
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)
@@ -199,7 +200,7 @@ def _limit(limits: Limits) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes stdin
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file, limits.file))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
