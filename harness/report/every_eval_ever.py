@@ -39,7 +39,7 @@ def files(results: Results) -> dict[str, str]:
     marks = counted(results)
     found: dict[str, str] = {}
     for model in _models(results):
-        rates = list(_rates(results, model))
+        rates = [*_rates(results, model), *_judged(results, model)]
         if not rates:
             continue
         rows = [_row(results, model, split, sample, marks.get(key(sample))) for split, sample in model.samples]
@@ -105,6 +105,39 @@ def _rates(results: Results, model: _Model) -> Iterator[Record]:
         for role, rate in outcome.rates.items() if outcome else ():
             if rate.value is not None:
                 yield _result(results, model, split, role, rate.value, rate.total, scores)
+
+
+def _judged(results: Results, model: _Model) -> Iterator[Record]:
+    """Return what a judge said about the model's answers. It is apart from pass rates, as in the report."""
+    found = results.judging
+    for rate in found.rates if found else ():
+        if found is None or rate.variant != model.name or not rate.total:
+            continue
+        result = _result(results, model, Split.MAIN, rate.role, rate.passed / rate.total, rate.total, {})
+        result |= {
+            "evaluation_result_id": f"judged-{rate.role.value}",
+            "evaluation_name": f"{results.run.suite.name}: {rate.role.value}, as judged by a model",
+        }
+        judge = found.judge
+        result["metric_config"]["llm_scoring"] = {
+            "judges": [
+                {
+                    "model_info": {
+                        "name": judge.model,
+                        "id": judge.model,
+                        "additional_details": {
+                            "deployment_type": "externally_managed" if judge.base_url else "self_deployed",
+                            "model_availability": "unknown",
+                        },
+                    }
+                }
+            ],
+            "input_prompt": "The prompt of the assertion's type, with the criterion of the case and the answer",
+        }
+        if rate.low is not None and rate.high is not None:
+            interval = {"lower": rate.low, "upper": rate.high, "confidence_level": 0.95}
+            result["score_details"]["uncertainty"] = {"confidence_interval": interval, "num_samples": rate.total}
+        yield result
 
 
 def _result(

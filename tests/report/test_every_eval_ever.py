@@ -15,10 +15,11 @@ import pytest
 from harness.analysis.aggregate import assemble
 from harness.cli import main
 from harness.core.answers import Answer
+from harness.core.judges import JudgedRate, Judging
 from harness.core.model import ModelRef
 from harness.core.run_results import Results
 from harness.core.scores import Score
-from harness.core.suite import Case, Message, Reducer, Role
+from harness.core.suite import Case, JudgeRef, Message, Reducer, Role
 from harness.report import every_eval_ever
 from tests.support import synthetic_runs
 from tests.support.report_runs import stored
@@ -59,7 +60,15 @@ def unnamed() -> Results:
     return replace(CHOSEN, run=replace(run, suite=replace(run.suite, name="../\u202e: ")))
 
 
+def judged() -> Results:
+    """Return a run about whose base model a judge at an endpoint said something."""
+    rate = JudgedRate("base", Role.RETAIN, 9, 10, 0, 0.6, 0.98)
+    judge = JudgeRef("tester", "https://h/v1")
+    return replace(CHOSEN, judging=Judging(judge, 60, 20, 5, 1234, 56, rates=(rate,)))
+
+
 RUNS = {
+    "judged": judged,
     "chosen": lambda: CHOSEN,
     "nothing chosen": lambda: synthetic_runs.results(3, 12, confirm=0, hostile=False),
     "two bases": two_bases,
@@ -121,6 +130,8 @@ def test_rows_give_the_rates(kind: str) -> None:
     for (aggregate, rows), outcome in zip(found, outcomes.values(), strict=True):
         for result in aggregate["evaluation_results"]:
             id = result["evaluation_result_id"]
+            if id.startswith("judged"):
+                continue
             own = [row["evaluation"]["score"] for row in rows if row.get("evaluation_result_id") == id]
             assert fmean(own) == pytest.approx(result["score_details"]["score"])
         rates = {r["evaluation_result_id"]: r["score_details"]["score"] for r in aggregate["evaluation_results"]}
@@ -144,6 +155,18 @@ def test_a_conversation_is_a_transcript() -> None:
     assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]
     assert row["answer_attribution"][0]["extracted_value"] == row["messages"][-1]["content"]
     assert row["interaction_type"] == "multi_turn"
+
+
+def test_a_judge_is_apart_from_pass_rates() -> None:
+    """What a judge said is a result of its own that names the judge; pass rates name none."""
+    results = pairs(judged())[0][0]["evaluation_results"]
+    scoring = {each["evaluation_result_id"]: each["metric_config"].get("llm_scoring") for each in results}
+    assert [id for id, found in scoring.items() if found] == ["judged-retain"]
+    assert scoring["judged-retain"]["judges"][0]["model_info"]["name"] == "tester"
+    assert (
+        next(each for each in results if each["evaluation_result_id"] == "judged-retain")["score_details"]["score"]
+        == 0.9
+    )
 
 
 def test_models_have_ids_of_their_own() -> None:
