@@ -46,7 +46,7 @@ TARGET_MODULES: Any = Annotated[Any, BeforeValidator(_modules), WithJsonSchema(M
 
 def _layers(value: Any) -> Any:
     """Return numbers of layers in ascending order. PEFT trains the same adapter for any order."""
-    numbers = value if isinstance(value, list) else [None]
+    numbers: list[Any] = value if isinstance(value, list) else [None]
     if not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= MOST for one in numbers):
         raise ValueError("layers_to_transform: expected a list of numbers of layers, from 0\n"
                          "Write [0, 1]. Under axes, write a list of such lists: [[0, 1], [2, 3]].")  # fmt: skip
@@ -110,10 +110,16 @@ def _listed(kind: Any, alone: Any = None) -> Any:
 
 # The models are generated from the table `AXES`, so that settings, rows and axes cannot differ.
 _SETTINGS: dict[str, Any] = {axis.name: (_value(axis), axis.default) for axis in AXES.values()}
+
+
 # Under axes, a list is a list of values, so that a list of module names needs a second pair of brackets.
+def _list_of(kind: Any) -> Any:
+    return list[kind]
+
+
 _ALONE: dict[str, Any] = {
     "target_modules": Literal["all-linear", "attention", "qv"],
-    "layers_to_transform": list[_value(AXES["layers_to_transform"])],
+    "layers_to_transform": _list_of(_value(AXES["layers_to_transform"])),
 }
 _AXES: dict[str, Any] = {
     axis.name: (_listed(_value(axis), _ALONE.get(axis.name)), Field(default_factory=list)) for axis in AXES.values()
