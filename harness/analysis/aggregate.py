@@ -95,6 +95,11 @@ def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, fin
     )
 
 
+def table_of(suite: Suite, records: Sequence[TrialRecord], score: Scorer) -> ScoreTable:
+    """Return the scores of one variant or base model, whose records these are."""
+    return score_table(_samples(_Entry("", tuple(records), {}), suite, score), suite.reducer)
+
+
 def _meaningful(manifest: RunManifest, score: Scorer) -> Scorer:
     """Return the scorer, or for a model with random weights, a scorer that gives no answer a score."""
     return _without_score if manifest.model.shape_only else score
@@ -353,6 +358,8 @@ def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
 
 def _costs_of(record: TrialRecord) -> tuple[PhaseCost, ...]:
     """Return a trial's costs. The cost of a training that failed may be stored only in the record of that training."""
+    if record.status is Status.STOPPED:  # the cost of a part must not stand beside the costs of whole trainings
+        return ()
     known = {cost.phase for cost in record.costs}
     training = record.training.cost if record.training else None
     return (*record.costs, training) if training and training.phase not in known else record.costs

@@ -127,6 +127,12 @@ WIDTH = click.option(
     help="Largest number of trials that are trained in one pass. Smaller passes can be divided among several GPUs more "
     "evenly.",
 )
+RACE = click.option(
+    "--race",
+    is_flag=True,
+    help="Stop variants that can no longer be chosen: at one or two looks during the training, all variants answer the "
+    "cases of the objective and the retain and avoid cases.",
+)
 LLAMA_CPP = click.option(
     "--llama-cpp",
     type=PATH,

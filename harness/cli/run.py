@@ -15,6 +15,7 @@ from harness.cli.options import (
     PATH,
     PROFILE,
     QUIET,
+    RACE,
     ROOT,
     SEEDS,
     SKIP_UNSUPPORTED,
@@ -82,6 +83,7 @@ TRIAL_FAILED = 3
 @WORKERS
 @WIDTH
 @click.option("--timeline", is_flag=True, help="Also run the suite's main cases after every epoch.")
+@RACE
 @click.option(
     "--skip-hopeless",
     is_flag=True,
@@ -126,6 +128,7 @@ def run(
     workers: int | None,
     width: int,
     timeline: bool,
+    race: bool,
     skip_hopeless: bool,
     budget: str | None,
     sync: Path | None,
@@ -171,6 +174,7 @@ def run(
         sync=sync,
         engine=Engine(engine),
         width=width,
+        race=race,
     )
     with Display(quiet=quiet) as display:
         show = display.show if verbose else None

@@ -32,6 +32,7 @@ from harness.report.html_tables import Cell, Column, TableRow
 from harness.report.pairwise import Pairwise
 from harness.report.pass_rates import scores_by_role
 from harness.report.prompts import CaseView
+from harness.report.race import race
 from harness.report.setting_effects import Effect
 
 
@@ -52,6 +53,8 @@ class Page:
     title: str
     banner: str
     unfinished: str
+    race: str
+    """What a race saved; empty without a race."""
     claim: str
     headline: Headline
     excerpts: tuple[Excerpt, ...]
@@ -107,6 +110,7 @@ def page(results: Results, now: str) -> Page:
         title=f"{run.suite.name} · {run.model.name}",
         banner=formatting.banner(run.model),
         unfinished=headline.unfinished(results),
+        race=race(results),
         claim=machine_claim(run.provenance.machine),
         headline=headline.headline(results, compared, scores),
         excerpts=headline.excerpts(results, compared),

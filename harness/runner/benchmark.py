@@ -28,6 +28,7 @@ from harness.runner.listeners.sync import SyncListener
 from harness.runner.listeners.trial_names import ReadableNames, trial_names
 from harness.runner.planned_trials import all_trials, confirmation_trials
 from harness.runner.preparation import prepare, run_directory
+from harness.runner.race import run_race
 from harness.runner.rehearsal import known_answers, rehearse
 from harness.runner.request import Request
 from harness.runner.sweep import Sweep
@@ -195,7 +196,7 @@ def _train_and_score(session: _Session) -> Results:
     """Run the grid, choose the best variant, confirm it, and return the results."""
     manifest = session.manifest
     score = scorer(Scoring(Path(manifest.suite.folder), session.request.allow_code))
-    records = _run_grid(session)
+    records = _run_grid(session, score)
     chosen = aggregate.choose(manifest, records, score, now())
     best = _variant_to_confirm(manifest, chosen)
     records += _confirm(session, best)
@@ -203,10 +204,14 @@ def _train_and_score(session: _Session) -> Results:
     return aggregate.confirm(chosen, records, score, now())
 
 
-def _run_grid(session: _Session) -> tuple[TrialRecord, ...]:
+def _run_grid(session: _Session, score: aggregate.Scorer) -> tuple[TrialRecord, ...]:
     plan, sweep = session.manifest.plan, session.sweep
     trials = [each for each in scheduling.ordered(plan, sweep.budget) if sweep.setup.can_rehearse(each.settings)]
-    return sweep.run_trials(trials, Split.MAIN, _grid_title(plan), planned=plan.trials) if trials else ()
+    if not trials:
+        return ()
+    if session.request.race:
+        return run_race(sweep, session.manifest, trials, score, _grid_title(plan))
+    return sweep.run_trials(trials, Split.MAIN, _grid_title(plan), planned=plan.trials)
 
 
 def _grid_title(plan: Plan) -> str:

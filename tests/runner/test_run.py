@@ -122,6 +122,24 @@ def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> No
     assert findings(tmp_path) == findings(finished)
 
 
+def test_a_race_that_nobody_leaves_has_the_results_of_a_run(finished: Path, tmp_path: Path) -> None:
+    """Training in parts, with a kill between, gives the results of a run without a race, to the last digit."""
+    small_suite(tmp_path)
+    process = start(tmp_path, "--race")
+    states = tmp_path / "reports" / "cache" / "trainings"
+    while process.poll() is None and not list(states.glob("*-epoch-2-state")):
+        time.sleep(0.05)
+    workers = workers_of(process)
+    process.kill()
+    process.communicate(timeout=LIMIT)
+    assert psutil.wait_procs(workers, timeout=GONE)[1] == []
+    code, out, error = run(tmp_path, "--race")
+    assert code == 0, error
+    assert "Look 1 of 2: no variant stops." in error
+    assert "Race:" not in out
+    assert findings(tmp_path) == findings(finished)
+
+
 def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a run is killed and another machine resumes it from the folder of `--sync`, the answers are the same.
 
