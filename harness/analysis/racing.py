@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from harness.analysis import losses, net_loss
 from harness.analysis.losses import GUARDED, TWO_SIDED
 from harness.analysis.score_table import Pair, ScoreTable
-from harness.analysis.statistics import LEVEL, ONE_SEED, Scores, SeedVariance, exact_sign_flip, seed_variance
+from harness.analysis.statistics import LEVEL, Scores, exact_sign_flip
 from harness.core.quantities import lower_bound, points
 from harness.core.run_results import LossVerdict
 from harness.core.settings import Settings, Variant
@@ -164,22 +164,16 @@ class _Guarded:
 
 
 def _guarded(suite: Suite, race: Race, entrants: Sequence[Entrant]) -> dict[str, _Guarded]:
-    """Judge `retain` and `avoid` cases, with the variance between seeds pooled over the entrants as in a report."""
+    """Judge the `retain` and `avoid` cases of each variant."""
     cases = [case for case in suite.of(Split.MAIN) if case.role in GUARDED]
     pairs = {each.name: losses.guarded_pair(cases, each.base, each.scores) for each in entrants}
-    seeds = {name: seed_variance(found.after) if found else ONE_SEED for name, found in pairs.items()}
-    every = list(seeds.values())
-    return {
-        name: _judged(suite.margin, race, found, losses.shared(seeds[name], every))
-        if found
-        else _Guarded(0.0, keeps=True)
-        for name, found in pairs.items()
-    }
+    nothing = _Guarded(0.0, keeps=True)
+    return {name: _judged(suite.margin, race, found) if found else nothing for name, found in pairs.items()}
 
 
-def _judged(margin: float, race: Race, found: Pair, seeds: SeedVariance) -> _Guarded:
+def _judged(margin: float, race: Race, found: Pair) -> _Guarded:
     spent, shown, decides = (
-        net_loss.net_loss(found.before, found.after, found.groups, level=level, seeds=seeds)
+        net_loss.net_loss(found.before, found.after, found.groups, level=level)
         for level in (1 - race.loss_error, TWO_SIDED, LEVEL)
     )
     keeps = losses.verdict(found, shown, decides, margin) is LossVerdict.KEEPS
