@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness.analysis import differences, losses, selection, timeline
+from harness.analysis import differences, losses, selection, settings_search, timeline
 from harness.analysis.confirmation import confirmation
 from harness.analysis.contamination import leaks as contamination
 from harness.analysis.score_table import ScoreTable, graded, pair, score_table
@@ -90,9 +90,19 @@ def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, fin
         choice=choice,
         confirmed_base=confirmed_base,
         confirmed=confirmed,
+        importance=_importance(results),
         confirmed_samples=(*base.samples, *(again.samples if again else ())),
         finished=finished,
     )
+
+
+def _importance(results: Results) -> dict[str, float]:
+    """Return how much each setting of a search mattered, by name."""
+    search, objective = results.run.plan.search, results.choice.objective
+    if search is None:
+        return {}
+    told = [settings_search.told(results.run.suite, objective, variant) for variant in results.variants]
+    return settings_search.importance(search, [each for each in told if each])
 
 
 def table_of(suite: Suite, records: Sequence[TrialRecord], score: Scorer) -> ScoreTable:

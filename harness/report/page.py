@@ -33,6 +33,7 @@ from harness.report.pairwise import Pairwise
 from harness.report.pass_rates import scores_by_role
 from harness.report.prompts import CaseView
 from harness.report.race import race
+from harness.report.search import search
 from harness.report.setting_effects import Effect
 
 
@@ -55,6 +56,8 @@ class Page:
     unfinished: str
     race: str
     """What a race saved; empty without a race."""
+    search: str
+    """Which settings mattered in a search; empty without one."""
     claim: str
     headline: Headline
     excerpts: tuple[Excerpt, ...]
@@ -111,6 +114,7 @@ def page(results: Results, now: str) -> Page:
         banner=formatting.banner(run.model),
         unfinished=headline.unfinished(results),
         race=race(results),
+        search=search(results),
         claim=machine_claim(run.provenance.machine),
         headline=headline.headline(results, compared, scores),
         excerpts=headline.excerpts(results, compared),

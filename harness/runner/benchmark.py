@@ -31,6 +31,7 @@ from harness.runner.preparation import prepare, run_directory
 from harness.runner.race import run_race
 from harness.runner.rehearsal import known_answers, rehearse
 from harness.runner.request import Request
+from harness.runner.search import run_search
 from harness.runner.sweep import Sweep
 from harness.scoring import Scoring, scorer
 from harness.storage.cache import Cache
@@ -194,9 +195,12 @@ def _delete_earlier_results(session: _Session) -> None:
 
 def _train_and_score(session: _Session) -> Results:
     """Run the grid, choose the best variant, confirm it, and return the results."""
+    score = scorer(Scoring(Path(session.manifest.suite.folder), session.request.allow_code))
+    if session.manifest.plan.search:
+        session, records = _search(session, score)
+    else:
+        records = _run_grid(session, score)
     manifest = session.manifest
-    score = scorer(Scoring(Path(manifest.suite.folder), session.request.allow_code))
-    records = _run_grid(session, score)
     chosen = aggregate.choose(manifest, records, score, now())
     best = _variant_to_confirm(manifest, chosen)
     records += _confirm(session, best)
@@ -212,6 +216,37 @@ def _run_grid(session: _Session, score: aggregate.Scorer) -> tuple[TrialRecord, 
     if session.request.race:
         return run_race(sweep, session.manifest, trials, score, _grid_title(plan))
     return sweep.run_trials(trials, Split.MAIN, _grid_title(plan), planned=plan.trials)
+
+
+def _search(session: _Session, score: aggregate.Scorer) -> tuple[_Session, tuple[TrialRecord, ...]]:
+    """Run the batches of a search, and return the session with all variants that it tried."""
+
+    def run_batch(manifest: RunManifest) -> tuple[TrialRecord, ...]:
+        return _run_grid(_for_batch(session, manifest), score)
+
+    manifest, records = run_search(session.manifest, score, run_batch, session.sweep.run.write_manifest)
+    return replace(_for_batch(session, manifest), manifest=manifest), records
+
+
+def _for_batch(session: _Session, manifest: RunManifest) -> _Session:
+    """Return the session for some variants of a search: with their names, predicted times and passes."""
+    sweep, request = session.sweep, session.request
+    several = len(sweep.executor.places) > 1
+    weights = scheduling.weights(manifest, all_trials(manifest)) if several or sweep.budget else {}
+    if sweep.budget:
+        sweep.budget.weights = {**sweep.budget.weights, **weights}
+    memory = memory_of(manifest.provenance.machine, ask=sweep.executor.gpu)
+    batch = replace(
+        sweep,
+        listener=_all_listeners(session.user, manifest, sweep.mirror),
+        predicted_oom=_predicted_oom(request, manifest, sweep.cache, session.user),
+        composition=scheduling.composition(manifest, request.width, memory, weights),
+    )
+    new = replace(session, manifest=manifest, sweep=batch)
+    if request.fresh and manifest.plan.variants[0].id not in {v.id for v in session.manifest.plan.variants}:
+        for each in (new.sweep, new.confirmation):
+            each.forget(all_trials(manifest))
+    return new
 
 
 def _grid_title(plan: Plan) -> str:

@@ -140,6 +140,31 @@ def test_a_race_that_nobody_leaves_has_the_results_of_a_run(finished: Path, tmp_
     assert findings(tmp_path) == findings(finished)
 
 
+SEARCH = """\
+settings: {epochs: 2, batch_size: 4, alpha: 8}
+search:
+  trials: 10
+  ranges: {learning_rate: {low: 1e-5, high: 1e-2, log: true}, rank: {low: 2, high: 4}}
+"""
+
+
+def test_a_search_ends_with_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search trains its variants in two batches, confirms the best, and says which settings mattered."""
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    small_suite(tmp_path, grid=SEARCH)
+    request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=1)
+    store, results = benchmark.run(request, Inline(work))
+    assert len(results.variants) == len(results.run.plan.variants) == 10
+    assert {status for row in results.variants for status in row.statuses} == {Status.SUCCEEDED}
+    assert store.manifest().plan == results.run.plan
+    assert results.confirmed is not None
+    assert set(results.importance) in (set(), {"learning_rate", "rank"})
+    assert "Search: Optuna&#39;s TPE chose 10 variants" in store.report.read_text(encoding="utf-8")
+    again, same = benchmark.run(request, Inline(no_work))
+    assert (again.root, same.variants) == (store.root, results.variants)
+
+
 def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a run is killed and another machine resumes it from the folder of `--sync`, the answers are the same.
 
