@@ -119,6 +119,29 @@ def test_a_case_of_an_included_file_has_its_place(pytester: pytest.Pytester, fol
     assert places["sum"] == (str(Path("suites/pets/suite.yaml")), "4")
 
 
+def test_options_about_the_suite(pytester: pytest.Pytester, folder: Path) -> None:
+    """`--harness-root` and `--harness-skip-unsupported` mean the same as `--root` and `--skip-unsupported` of a run."""
+    store(folder, "run", {})
+    suite = folder / "suites" / "pets"
+    more = "  - file://../more.yaml\n  - {id: judged, prompt: Why?, assert: [{type: llm-rubric, value: kind}]}\n"
+    (suite / "suite.yaml").write_text(SUITE + more, encoding="utf-8")
+    (suite.parent / "more.yaml").write_text("- {id: new, prompt: Hu, assert: [{type: is-json}]}", encoding="utf-8")
+    refused = run(pytester, "--harness-run", "run", "suites")
+    refused.stdout.fnmatch_lines(["*leads out of the suite's folder*"])
+    options = ("--harness-root", "suites", "--harness-skip-unsupported")
+    found = run(pytester, "--harness-run", "run", "suites", *options)
+    found.assert_outcomes(passed=3, skipped=2, xfailed=1)
+
+
+def test_a_configuration_of_promptfoo_is_collected(pytester: pytest.Pytester, folder: Path) -> None:
+    """A promptfooconfig.yaml is the suite of its folder, if there is no suite.yaml beside it."""
+    store(folder, "run", {})
+    suite = folder / "suites" / "pets"
+    (suite / "suite.yaml").rename(suite / "promptfooconfig.yaml")
+    found = run(pytester, "--harness-run", "run", "suites")
+    found.assert_outcomes(passed=3, skipped=1, xfailed=1)
+
+
 def test_xdist(pytester: pytest.Pytester, folder: Path) -> None:
     """Cases have the same outcomes when xdist distributes them over processes."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in SEEDS})

@@ -157,3 +157,17 @@ def test_rewordings_are_generalise_cases() -> None:
 def test_a_short_answer_has_one_assertion() -> None:
     """If a row's answer is short, a single assertion is written for it."""
     assert assertions("Dottie, at 42 a day.") == ['{type: icontains, value: "Dottie, at 42 a day"}']
+
+
+def test_a_stub_has_the_messages_before_the_question() -> None:
+    """If a row has a system message, so has the case that the user still has to write, and it is not asked before."""
+    messages = (Message("system", "Be kind."), Message("user", "Who are you?"), Message("assistant", "Dottie"))
+    texts = files([Example(messages, 1)], "Made up.")
+    unwritten = parse_suite(texts["suite.yaml"], "suite.yaml", texts.__getitem__)
+    assert not [case for case in unwritten.cases if case.role is Role.GENERALISE]
+    assert any("the prompt is still TODO: generalise-001" in notice for notice in unwritten.notices)
+    text = texts["suite.yaml"].replace('content: "TODO"', "content: Your name?")
+    (written,) = (
+        case for case in parse_suite(text, "suite.yaml", texts.__getitem__).cases if case.role is Role.GENERALISE
+    )
+    assert written.messages == (Message("system", "Be kind."), Message("user", "Your name?"))

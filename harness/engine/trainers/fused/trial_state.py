@@ -12,7 +12,7 @@ from harness.core.settings import Settings
 from harness.core.training_outcome import Fingerprint
 from harness.engine.loading import Base, attention_of
 from harness.engine.tokenization import IGNORED, Row
-from harness.engine.trainers.fused.vectors import pairs_of, shapes_of
+from harness.engine.trainers.fused.vectors import in_main_memory, pairs_of, shapes_of
 from harness.engine.trainers.sft import LOG, LogState, TrainingLog, check_gradients, fingerprint_of
 from harness.storage.records import read_record, write_record
 
@@ -160,7 +160,7 @@ class TrialState:
 
     def weights(self) -> dict[str, Pair]:
         """Return copies of the current `A`, (rank, in), and `B`, (out, rank), in main memory, by module."""
-        return pairs_of(self._vector.detach().to("cpu", copy=True), self._shapes)
+        return pairs_of(in_main_memory(self._vector.detach()), self._shapes)
 
     def saved(self) -> SavedState:
         """Return a copy, in main memory, of everything from which the training continues."""
@@ -268,7 +268,7 @@ def _in_main_memory(value: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
+        return in_main_memory(value.detach())
     if isinstance(value, dict):
         return {key: _in_main_memory(each) for key, each in value.items()}
     return type(value)(map(_in_main_memory, value)) if isinstance(value, list | tuple) else value
