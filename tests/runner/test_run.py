@@ -141,7 +141,7 @@ def test_a_race_that_nobody_leaves_has_the_results_of_a_run(finished: Path, tmp_
 
 
 SEARCH = """\
-settings: {epochs: 2, batch_size: 4, alpha: 8}
+settings: {epochs: 4, batch_size: 2, warmup: 0.1, alpha: 8}
 search:
   trials: 10
   ranges: {learning_rate: {low: 1e-5, high: 1e-2, log: true}, rank: {low: 2, high: 4}}
