@@ -60,14 +60,15 @@ def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str | Sequ
     return made
 
 
-def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run pytest in a separate process with this plugin, xdist and no other plugins."""
+def run(pytester: pytest.Pytester, *arguments: str, apart: bool = False) -> pytest.RunResult:
+    """Run pytest with this plugin, xdist and no other plugins; if `apart`, in a separate process."""
     plugins = ("-p", "harness.pytest_plugin", "-p", "xdist.plugin")
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        return pytester.runpytest_subprocess(*plugins, *arguments)
+        method = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
+        return method(*plugins, *arguments)
 
 
 def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
@@ -254,7 +255,7 @@ def test_the_plugin_is_inert_without_its_option(pytester: pytest.Pytester, folde
             assert [name for name in sys.modules if name.startswith("harness.")] == ["harness.pytest_plugin"]
             assert [name for name in {HEAVY!r} if name in sys.modules] == []
     """)
-    run(pytester, ".").assert_outcomes(passed=1)
+    run(pytester, ".", apart=True).assert_outcomes(passed=1)
 
 
 def test_the_plugin_is_installed() -> None:
