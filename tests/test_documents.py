@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from harness.cli import cli, main
 from harness.storage.records import write_record
 from harness.suites import load_suite
+from harness.suites.grids import parse_plan
 from tests.support.synthetic_runs import results
 from tests.test_layers import ROOMS
 
@@ -296,7 +297,7 @@ def test_every_study_is_listed() -> None:
 
 @pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "yaml")))
 def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
-    """A YAML example that names its file is in that file word for word, and one with cases is a valid suite."""
+    """A YAML example that names its file is in that file word for word; one with cases or a search can be read."""
     first, _, rest = block.partition("\n")
     if first.startswith("# from "):
         assert rest in (ROOT / first.removeprefix("# from ")).read_text(encoding="utf-8")
@@ -304,6 +305,8 @@ def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
         (tmp_path / "suite.yaml").write_text(block, encoding="utf-8")
         (tmp_path / "retain.yaml").write_bytes((ROOT / "suites/retention/retain.yaml").read_bytes())
         assert load_suite(tmp_path).cases
+    elif re.search(r"^search:", block, re.MULTILINE):
+        assert parse_plan(block, "grid.yaml").variants
     else:
         assert re.fullmatch(r"# yaml-language-server: \$schema=\S+\n", block), f"{name(page)}: unchecked YAML"
 
