@@ -215,6 +215,18 @@ def test_without_time_nothing_is_decided(tmp_path: Path) -> None:
     assert set(ended(race(tmp_path, Racers()))) == set(SHORT.values())
 
 
+def test_with_a_time_limit_leaders_go_on_first(tmp_path: Path) -> None:
+    """With a time limit, the variant with the most passes at a look is trained to its end before the others."""
+    order = [VARIANTS[n] for n in (2, 1, 0)]
+    run = manifest(SUITE, order, (0,))
+    workers = Racers()
+    budget = Budget(1e6, {trial.id: 1.0 for trial in run.plan.trials})
+    run_race(replace(sweep(tmp_path, workers), budget=budget), run, run.plan.trials, score, "training")
+    assert [_named(task) for task in workers.tasks if task.settings] == [
+        *("poor", "fine", "good"), *("good", "fine"), *("good", "fine")
+    ]  # fmt: skip
+
+
 def test_a_race_says_who_leaves(tmp_path: Path) -> None:
     """After each look, notices say how many variants stop, and why each of them does."""
     events: list[Event] = []
