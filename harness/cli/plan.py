@@ -6,7 +6,20 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import GPUS, GRID, MODEL, PROFILE, RACE, ROOT, SEEDS, SKIP_UNSUPPORTED, SUITE, WIDTH, WORKERS
+from harness.cli.options import (
+    GPUS,
+    GRID,
+    JUDGE,
+    MODEL,
+    PROFILE,
+    RACE,
+    ROOT,
+    SEEDS,
+    SKIP_UNSUPPORTED,
+    SUITE,
+    WIDTH,
+    WORKERS,
+)
 from harness.core.device_profiles import PROFILES
 
 
@@ -22,6 +35,7 @@ from harness.core.device_profiles import PROFILES
 @RACE
 @SKIP_UNSUPPORTED
 @ROOT
+@JUDGE
 def plan(
     suite: Path,
     grid: str,
@@ -34,6 +48,7 @@ def plan(
     race: bool,
     skip_unsupported: bool,
     root: Path | None,
+    judge: str | None,
 ) -> None:
     """List a grid's trials with predicted memory and time, and the passes in which they are trained.
 
@@ -50,6 +65,7 @@ def plan(
     from harness.hardware.estimate.predictions import named_workload, target_gpu
     from harness.models.resolving import check_name
     from harness.models.token_check import check_named
+    from harness.runner.judges import naming
     from harness.runner.places import local_places
     from harness.runner.scheduling import planned_composition
     from harness.storage.cache import Cache
@@ -72,6 +88,8 @@ def plan(
         what = named_workload(model, loaded, rehearsal)
     except ModelError:
         what = None
+    if outlook := naming.outlook(naming.with_judge(loaded, judge or naming.permitted(loaded)), planned):
+        echo(outlook)
     for line in pass_lines(planned, planned_composition(planned, what, width, target), places):
         echo(line)
     for line in race_lines(loaded, planned, what) if race else ():

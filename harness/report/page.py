@@ -29,6 +29,7 @@ from harness.report.charts.drawing import Chart
 from harness.report.failures import Failure, failures
 from harness.report.headline import Excerpt, Headline
 from harness.report.html_tables import Cell, Column, TableRow
+from harness.report.judged import Judged, judged
 from harness.report.pairwise import Pairwise
 from harness.report.pass_rates import scores_by_role
 from harness.report.prompts import CaseView
@@ -85,6 +86,7 @@ class Page:
     constant_cases: str
     grouped: bool
     truncated: int
+    judged: Judged | None
     failures: tuple[Failure, ...]
     phases: tuple[tuple[Cell, ...], ...]
     together: str
@@ -140,6 +142,7 @@ def page(results: Results, now: str) -> Page:
         constant_cases=constant_cases(results).sentence,
         grouped=any(case.group for case in run.suite.cases),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
+        judged=judged(results),
         failures=failures(results),
         phases=cost_tables.phases(results),
         together=cost_tables.together(results),

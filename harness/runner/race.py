@@ -28,21 +28,29 @@ from harness.runner.sweep import Sweep
 from harness.runner.work_items import WorkItem, at_look
 from harness.storage.cache import state_id
 
+Ask = Callable[[Sequence[TrialRecord]], None]
+"""Asks other models about the answers in these records, if the suite's assertions need them."""
 _FAILED = (Status.FAILED, Status.TIMED_OUT, Status.CANCELLED)
 
 
 def run_race(
-    sweep: Sweep, manifest: RunManifest, trials: Sequence[Trial], score: aggregate.Scorer, purpose: str
+    sweep: Sweep,
+    manifest: RunManifest,
+    trials: Sequence[Trial],
+    score: aggregate.Scorer,
+    purpose: str,
+    ask: Ask = lambda _: None,
 ) -> tuple[TrialRecord, ...]:
     """Run the trials of a grid as a race, and return the records that exist at its end.
 
-    `trials` are in the order in which they start. Without looks, they are trained to their ends.
+    `trials` are in the order in which they start. Without looks, they are trained to their ends. `ask` is called before
+    answers are scored at a look, so that other models judge them.
     """
     race = racing.race_of(manifest.plan.variants)
     if why := cannot_race(manifest, race):
         sweep.listener.on_event(Event(EventKind.NOTICED, message=f"--race has no effect: {why}."))
         return sweep.run_trials(trials, Split.MAIN, purpose, planned=manifest.plan.trials)
-    return _Race(sweep, manifest, race, list(trials), score).run(purpose)
+    return _Race(sweep, manifest, race, list(trials), score, ask).run(purpose)
 
 
 def cannot_race(manifest: RunManifest, race: Race) -> str:
@@ -61,6 +69,7 @@ class _Race:
     race: Race
     trials: list[Trial]
     score: aggregate.Scorer
+    ask: Ask
     stopped: dict[str, str] = field(default_factory=dict)
     """Variant id to why the variant has left."""
     over: dict[str, TrialRecord] = field(default_factory=dict)
@@ -115,6 +124,7 @@ class _Race:
                 if not item.until and item.record:
                     self._over(item, item.record)
             return False
+        self.ask([item.record for item in (*untrained, *at.values()) if item.record])
         by_variant: dict[str, list[WorkItem]] = {}
         for item in at.values():
             by_variant.setdefault(item.variant, []).append(item)
