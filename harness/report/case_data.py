@@ -110,6 +110,9 @@ class _Run:
             "held": held_out,
             "changes": "".join(SIGNS[change.kind] for change in changes),
             "parts": _parts(changes),
+            "unscored": sorted(
+                {self.numbers[name] for name, own in given.items() if any(s.score.value is None for s in own)}
+            ),
             "bases": [verdict(given.get(base.name, ())) for base in self.results.every_base],
             "prompt": texts.add(case.prompt),
             "before": [[visible(m.role), texts.add(m.content)] for m in case.messages[:last]],

@@ -123,6 +123,12 @@ class Page:
         rates = {name: self.run.rate(name, (self.run.objective,)) for name in known}
         return max(known, key=lambda name: rates[name].passed / max(1, rates[name].total), default="")
 
+    @property
+    def numbered(self) -> dict[int, str]:
+        """Return the variants by their numbers, and the bases by 0, -1 and so on."""
+        bases = {-n: base["name"] for n, base in enumerate(self.run.bases)}
+        return bases | {n: v["name"] for n, v in enumerate(self.run.variants, 1)}
+
     @cached_property
     def cases(self) -> list[CaseRecord]:
         """Return the cases in the page's compressed data."""
@@ -346,6 +352,11 @@ class Page:
                     before = next((self.run.verdict(repeats) for repeats in given.values()), None)
                     word = {True: "pass", False: "fail", None: "none"}[before]
                     self.checks.equal("matrix", f"{case} of {base['name']}", verdict, word)
+                unscored = {
+                    n for n, name in self.numbered.items()
+                    if any(self.run.verdict(g) is None for g in self.run.answers(name, split).get(case, {}).values())
+                }  # fmt: skip
+                self.checks.equal("matrix", f"unscored of {case}", str(head.get("unscored", [])), str(sorted(unscored)))
                 for n, (name, sign) in enumerate(zip(names, head["changes"], strict=True)):
                     kind, share = self.change(case, name, split)
                     self.checks.equal("matrix", f"{case} of {name}", SIGNS[sign], kind)
@@ -377,8 +388,7 @@ class Page:
 
     def prompts(self) -> None:
         """Check the text, the verdict, and whether it was cut, of every answer in the data."""
-        names = {str(n): v["name"] for n, v in enumerate(self.run.variants, 1)}
-        names |= {str(-n): base["name"] for n, base in enumerate(self.run.bases)}
+        names = {str(n): name for n, name in self.numbered.items()}
         for record in self.cases:
             split = "confirm" if record.head.get("held") else "main"
             [case] = [id for id in self.run.cases_of(split) if shown(id) == shown(record.head["id"])]

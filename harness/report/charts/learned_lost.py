@@ -59,6 +59,7 @@ def learned_lost(results: Results, next_from: str) -> Chart | None:
     if not marks:
         return None
     objective, margin = results.choice.objective, results.run.suite.margin
+    upwards = f"gained on {objective} (points) →"
     held_out = any(mark.kind == "held out" for mark in marks)
     left_out = [v.name for v in results.variants if v.name not in {mark.name for mark in marks}]
     return Chart(
@@ -72,8 +73,8 @@ def learned_lost(results: Results, next_from: str) -> Chart | None:
             f"{'The diamond is the chosen variant on held-out cases, under fresh seeds. ' if held_out else ''}"
             "A mark links to its row in the table of variants."
         ),
-        svg=_linked(svg(_spec(marks, margin, objective.value, WIDE), ID), marks),
-        narrow=_linked(svg(_spec(marks, margin, objective.value, NARROW), f"{ID}-narrow"), marks),
+        svg=_linked(svg(_spec(marks, margin, upwards, WIDE), ID), marks),
+        narrow=_linked(svg(_spec(marks, margin, upwards, NARROW), f"{ID}-narrow"), marks),
         table=DataTable(
             ("#", "Variant", f"Gain on {objective} (points)", "95% interval", "Net loss (points)", "95% interval",
              "Result"),
@@ -81,6 +82,32 @@ def learned_lost(results: Results, next_from: str) -> Chart | None:
         ),
         note=f"Not drawn, because they have no answers to compare: {_few(left_out)}." if left_out else "",
         narrow_note="The table of variants has the name of each number.",
+    )  # fmt: skip
+
+
+def of_bases(marks: Sequence[Mark], results: Results) -> Chart:
+    """Draw what the best variant of each base model passes, against what it lost. `results` are those of one run."""
+    objective, margin = results.choice.objective, results.run.suite.margin
+    marks = _dodged(marks)
+    wide, narrow = (
+        _linked(svg(_spec(marks, margin, f"{objective} cases passed (%) →", width), name), marks)
+        for width, name in ((WIDE, "bases"), (NARROW, "bases-narrow"))
+    )
+    return Chart(
+        id="bases",
+        title="What each base passes after training, and what it lost",
+        description=(
+            f"One mark per base model: its best variant. Upwards: the share of {objective} cases that pass after "
+            "training. To the right: points lost on retain and avoid cases, of what the base passes. Filled marks are "
+            f"confirmed. The dashed line is the suite's margin of {margin:g} points. Bars are 95% intervals."
+        ),
+        svg=wide,
+        narrow=narrow,
+        table=DataTable(
+            ("#", "Base", f"{objective} passed (%)", "95% interval", "Net loss (points)", "95% interval", "Result"),
+            tuple((*_numbers(mark)[:-1], "confirmed" if mark.kind == "chosen" else "not confirmed") for mark in marks),
+        ),
+        narrow_note="The table above has the name of each number.",
     )  # fmt: skip
 
 
@@ -142,7 +169,7 @@ def _dodged(marks: Sequence[Mark]) -> list[Mark]:
 # --- drawing -----------------------------------------------------------------------------------------------------
 
 
-def _spec(marks: Sequence[Mark], margin: float, objective: str, width: int) -> dict[str, Any]:
+def _spec(marks: Sequence[Mark], margin: float, upwards: str, width: int) -> dict[str, Any]:
     import altair as alt
 
     spread = marks if len(marks) <= MANY else [m for m in marks if m.kind in ("chosen", "held out")]
@@ -157,7 +184,7 @@ def _spec(marks: Sequence[Mark], margin: float, objective: str, width: int) -> d
     x = alt.X("x:Q", scale=alt.Scale(domain=across, nice=False, clamp=True),
               axis=alt.Axis(title=_across_title(width), grid=False, tickCount=8 if width > NARROW else 4))  # fmt: skip
     y = alt.Y("y:Q", scale=alt.Scale(domain=up, nice=False, clamp=True),
-              axis=alt.Axis(title=f"gained on {objective} (points) →", tickCount=6))  # fmt: skip
+              axis=alt.Axis(title=upwards, tickCount=6))  # fmt: skip
     rows = [
         {"x": m.at[0], "y": m.at[1], "kind": m.kind, "next": m.next, "href": f"#variant-{m.number}",
          "low": m.gain_low, "high": m.gain_high, "left": m.loss_low if m.loss_low is not None else across[0],

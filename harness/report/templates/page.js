@@ -213,18 +213,34 @@
     const numberOf = (card) => (card.held ? compared : Number(variant.value));
 
     // --- drawing a case -------------------------------------------------------------------------------------------
+    const COLOURS = { "=": "--bar", "+": "--pass", "-": "--fail", x: "--sunk", "?": "--paper" };
+    const told = (card, number) => `#${number} ${names[number - 1]}: ${card.changeWords(number)}`;
+    // One box for each variant. The boxes of many variants are one picture, because elements would be too many.
     const strip = (card) => {
-      const cells = card.held ? [] : [...card.changes].map((sign, n) => {
+      const made = make("span", "strip");
+      made.ariaHidden = "true";
+      if (card.held) return made;
+      const share = 100 / card.changes.length;
+      if (card.changes.length > 40) {
+        const parts = [...card.changes].map((sign, n) => `var(${COLOURS[sign]}) ${n * share}% ${(n + 1) * share}%`);
+        made.classList.add("many");
+        made.style.backgroundImage = `linear-gradient(to right, ${parts.join()})`;
+        return made;
+      }
+      made.append(...[...card.changes].map((sign, n) => {
         const cell = make("i", KINDS[sign]);
         cell.dataset.v = n + 1;
-        const part = (card.parts || {})[n];
-        cell.title = `#${n + 1} ${names[n]}: ${WORDS[KINDS[sign]]}${part ? ` in ${part.replace("/", " of ")} seeds` : ""}`;
+        cell.title = told(card, n + 1);
         return cell;
-      });
-      const made = make("span", cells.length > 40 ? "strip many" : "strip", ...cells);
-      made.style.setProperty("--n", Math.max(1, cells.length));
-      made.ariaHidden = "true";
+      }));
       return made;
+    };
+    // The number of the variant whose box is at the place of an event; 0 if there is none.
+    const boxAt = (card, event) => {
+      const many = event.target.closest(".strip.many");
+      if (!many) return Number(event.target.closest(".strip i")?.dataset.v || 0);
+      const box = many.getBoundingClientRect();
+      return Math.min(card.changes.length, 1 + Math.floor(((event.clientX - box.left) / box.width) * card.changes.length));
     };
 
     const hit = (card) => {
@@ -340,30 +356,40 @@
       }
     };
     // --- filters --------------------------------------------------------------------------------------------------
-    const errors = (card) => [...card.by(base0), ...card.by(numberOf(card))].some((answer) => answer.passed === null);
+    // Each takes a case, how it changed under the selected variant, and the number of this variant.
     const fits = {
       "": () => true,
       changed: (card, change) => change === "fixed" || change === "broken",
+      fixed: (card, change) => change === "fixed",
+      broken: (card, change) => change === "broken",
       failed: (card, change) => change === "failing" || change === "broken",
-      errors,
+      errors: (card, change, number) => (card.unscored || []).some((each) => each === base0 || each === number),
     };
-    const fit = (value) => fits[value] || ((card, change) => change === value);
-    const labels = new Map([...flip.options].map((option) => [option, option.textContent]));
+    const labels = [...flip.options].map((option) => [option, option.textContent]);
     const filter = () => {
       words = search.value.trim().toLowerCase();
-      const asked = cases.filter((card) => (!role.value || card.role === role.value) &&
-        (!kind.value || card.kind === kind.value) && (!words || card.sought.includes(words)));
-      const found = asked.filter((card) => fit(flip.value)(card, card.change(numberOf(card))));
-      const shown = new Set(found);
-      for (const card of cases) if (card.node.hidden === shown.has(card)) card.node.hidden = !shown.has(card);
-      // Each entry of the list shows how many cases it would leave.
-      for (const [option, label] of labels) {
-        const count = option.value === "errors" ? asked.filter(errors).length
-          : asked.filter((card) => fit(option.value)(card, card.change(numberOf(card)))).length;
-        option.textContent = `${label} (${count})`;
+      const [number, show, asked, wanted] = [Number(variant.value), flip.value, role.value, kind.value];
+      const counts = new Map(labels.map(([option]) => [option.value, 0]));
+      const shown = [0, 0];
+      for (const card of cases) {
+        let seen = false;
+        if ((!asked || card.role === asked) && (!wanted || card.kind === wanted) && (!words || card.sought.includes(words))) {
+          const own = card.held ? compared : number;
+          const change = card.change(own);
+          for (const [name, fit] of Object.entries(fits)) {
+            if (fit(card, change, own)) {
+              counts.set(name, counts.get(name) + 1);
+              seen ||= name === show;
+            }
+          }
+        }
+        if (seen) shown[card.held ? 1 : 0] += 1;
+        if (card.node.hidden === seen) card.node.hidden = !seen;
       }
-      for (const group of groups) group.hidden = !group.querySelector(".case:not([hidden])");
-      one("found").textContent = `${shown.size} of ${cases.length} cases`;
+      // Each entry of the list shows how many cases it would leave.
+      for (const [option, label] of labels) option.textContent = `${label} (${counts.get(option.value)})`;
+      groups.forEach((group, n) => { group.hidden = !shown[n]; });
+      one("found").textContent = `${shown[0] + shown[1]} of ${cases.length} cases`;
     };
     const refresh = () => { filter(); redraw(); };
 
@@ -448,9 +474,9 @@
     one("cases").addEventListener("click", (event) => {
       const card = event.target.closest(".case")?.card;
       if (!card) return;
-      const cell = event.target.closest(".strip i");
-      if (cell) {
-        if ([...variant.options].some((option) => option.value === cell.dataset.v)) variant.value = cell.dataset.v;
+      const number = boxAt(card, event);
+      if (number) {
+        if ([...variant.options].some((option) => option.value === String(number))) variant.value = String(number);
         refresh();
         open(card.anchor);
         note();
@@ -466,6 +492,10 @@
         go(card);
         note();
       }
+    });
+    one("cases").addEventListener("mousemove", (event) => {
+      const many = event.target.closest(".strip.many");
+      if (many) many.title = told(many.closest(".case").card, boxAt(many.closest(".case").card, event));
     });
     // A click on a kind, or on one variant's cell, shows these cases.
     for (const row of all(".kinds tbody tr")) {
@@ -511,7 +541,7 @@
       }
       if (rest) add(rest);
       held.content.replaceChildren();
-      if (cases.some((card) => fits.changed(card, card.change(numberOf(card))))) flip.value = "changed";
+      if (cases.some((card) => "+-".includes(card.changes[numberOf(card) - 1] || "?"))) flip.value = "changed";
       for (const [word, list] of Object.entries(lists)) first.set(word, list.value);
       filter();
       arrive();
