@@ -1,9 +1,7 @@
 """The net losses of a run's variants on `retain` and `avoid` cases: both roles together, and each apart.
 
-All cases with a score of the base model count. The variance between training seeds is pooled over the variants of the
-run if at least `LEAST_VARIANTS` of them have the same number of seeds, at least two. Two or three seeds estimate a
-variance so roughly that Student's quantile for them doubles or triples the bounds; pooled, they have enough degrees of
-freedom. This assumes that the seeds of all variants differ about equally, which was tested by simulation only.
+All cases with a score of the base model count. The loss of a variant depends on its own answers and on those of the
+base model, never on other variants.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis import net_loss
 from harness.analysis.score_table import Pair, ScoreTable, pair
-from harness.analysis.statistics import LEVEL, ONE_SEED, SeedVariance, pooled, seed_variance
+from harness.analysis.statistics import LEVEL
 from harness.core.quantities import interval, lower_bound, upper_bound
 from harness.core.quantities import points as in_points
 from harness.core.run_results import Loss, LossVerdict
@@ -22,8 +20,6 @@ from harness.core.wording import plural
 
 GUARDED = (Role.RETAIN, Role.AVOID)
 """Roles whose pass rate a tuned model must not lower."""
-LEAST_VARIANTS = 4
-"""The variance between seeds is pooled over at least this number of variants."""
 TWO_SIDED = (1 + LEVEL) / 2
 """Level of each end of a two-sided 95% interval."""
 
@@ -42,10 +38,9 @@ def losses(
     """
     guarded = [case for case in cases if case.role in roles]
     pairs = [guarded_pair(guarded, base, own) for own in variants]
-    seeds = [seed_variance(found.after) if found else ONE_SEED for found in pairs]
     return [
-        _loss(found, margin, shared(each, seeds)) if found else _nothing_to_compare(guarded, own)
-        for own, found, each in zip(variants, pairs, seeds, strict=True)
+        _loss(found, margin) if found else _nothing_to_compare(guarded, own)
+        for own, found in zip(variants, pairs, strict=True)
     ]
 
 
@@ -53,12 +48,6 @@ def guarded_pair(cases: Sequence[Case], base: ScoreTable, own: ScoreTable) -> Pa
     """Return the scores of the base model and a variant; missing answers of the variant count as failed."""
     before = base.on([case.id for case in cases])
     return pair(cases, before, own.on(before.cells).failing(before.cells, own.seeds))
-
-
-def shared(own: SeedVariance, every: Sequence[SeedVariance]) -> SeedVariance:
-    """Return the variance between seeds, pooled over the variants with equally many seeds, or the variant's own."""
-    alike = [each for each in every if each.freedom == own.freedom]
-    return pooled(alike) if own.freedom and len(alike) >= LEAST_VARIANTS else own
 
 
 def _nothing_to_compare(cases: Sequence[Case], own: ScoreTable) -> Loss | None:
@@ -69,12 +58,10 @@ def _nothing_to_compare(cases: Sequence[Case], own: ScoreTable) -> Loss | None:
     return Loss(0, 0.0, 0.0, 0.0, *nothing, LossVerdict.CANNOT_TELL, None, 0, len(own.seeds))
 
 
-def _loss(found: Pair, margin: float, seeds: SeedVariance) -> Loss:
+def _loss(found: Pair, margin: float) -> Loss:
     before, after, groups, share = found.before, found.after, found.groups, margin / 100
     was, now = before.mean(axis=0), after.mean(axis=0)
-    shown, decides = (
-        net_loss.net_loss(before, after, groups, level=level, seeds=seeds) for level in (TWO_SIDED, LEVEL)
-    )
+    shown, decides = (net_loss.net_loss(before, after, groups, level=level) for level in (TWO_SIDED, LEVEL))
     word = verdict(found, shown, decides, margin)
     return Loss(
         cases=len(groups),
@@ -87,7 +74,7 @@ def _loss(found: Pair, margin: float, seeds: SeedVariance) -> Loss:
         lower=points(decides.low) if decides else None,
         upper=points(decides.high) if decides else None,
         verdict=word,
-        needed=_needed(found, share, seeds) if word is LossVerdict.CANNOT_TELL else None,
+        needed=_needed(found, share) if word is LossVerdict.CANNOT_TELL else None,
         clusters=len(dict.fromkeys(name or n for n, name in enumerate(groups))),
         seeds=len(after),
     )
@@ -119,11 +106,11 @@ def verdict(
 
 def least_passes(found: Pair, margin: float) -> int:
     """Return how many cases the base model must pass. With a margin of 0, only a net gain is shown to keep them."""
-    return net_loss.least_passes(margin, found.groups, len(found.groups)) if margin else 1
+    return net_loss.least_passes(margin, net_loss.design_effect(found.before, found.groups)) if margin else 1
 
 
-def _needed(found: Pair, margin: float, seeds: SeedVariance) -> int | None:
-    needed = net_loss.cases_needed(found.before, found.after, margin, found.groups, seeds=seeds)
+def _needed(found: Pair, margin: float) -> int | None:
+    needed = net_loss.cases_needed(found.before, found.after, margin, found.groups)
     if needed is None:
         return None
     return max(needed, math.ceil(least_passes(found, margin) / float(found.before.mean())))

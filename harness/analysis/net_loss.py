@@ -15,9 +15,12 @@ The bounds join two sets of losses l that the scores do not rule out:
    mean residual is within its standard error times Student's quantile. Cases of one `group` count as one cluster.
 2. A floor. To lose the share l, a variant must break at least that share of the base model's passes, so the variance
    under this hypothesis is at least that of a share l of them (as in Wilson's interval). Without it, a variant without
-   a single changed answer would have an interval of width 0.
+   a single changed answer would have an interval of width 0. Cases of a group are rewordings of one question, and may
+   all break together: groups that did not break say no more than as many single cases.
 
-Both contain the variance between seeds, with its own Student's quantile. `tests/studies/placebos.py` checks coverage.
+Both contain the variance between the variant's own seeds, with its own Student's quantile. This variance is not pooled
+over the variants of a run, because one diverged variant would then hide that the others keep what the base model can
+do, and stable variants would make an unstable one look safe. `tests/studies/placebos.py` checks coverage.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from statistics import NormalDist
 from harness.analysis.statistics import LEVEL, Scores, SeedVariance, cluster_matrix, normal, seed_variance, student
 
 ASSUMED_CORRELATION = 0.25
-"""Assumed correlation of broken cases within a group, for the floor."""
+"""Assumed correlation of results within a group, for `chance_shown`."""
 LEAST_DESIGN_EFFECT = 1.2
 """Least design effect of the floor. It makes the bound of a variant without any change that of the exact binomial."""
 MAX_CASES = 100_000
@@ -55,7 +58,6 @@ def net_loss(
     groups: Sequence[str] | None = None,
     *,
     level: float = LEVEL,
-    seeds: SeedVariance | None = None,
 ) -> NetLoss | None:
     """Return the net loss, or None if the base model passes no case.
 
@@ -64,11 +66,10 @@ def net_loss(
         variant: results of the variant, `(seeds, cases)`, from 0 to 1.
         groups: the group of each case. Cases of one group are not independent.
         level: level of each one-sided bound. A two-sided 95% interval has bounds at 0.975.
-        seeds: the variance between seeds, for example pooled over the variants of a run. By default, the variant's own.
     """
     if base.mean() <= 0:
         return None
-    return _moments(base, variant, groups, seeds).bounds(level)
+    return _moments(base, variant, groups).bounds(level)
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class _Moments:
     seeds: SeedVariance
     cases: float
     clusters: float
+    """Number of groups of equal size with the same information, for the degrees of freedom."""
     effect: float
     """Design effect of the floor."""
 
@@ -123,7 +125,7 @@ class _Moments:
         return max(0.0, (cross - root) / square), (cross + root) / square
 
 
-def _moments(base: Scores, variant: Scores, groups: Sequence[str] | None, seeds: SeedVariance | None) -> _Moments:
+def _moments(base: Scores, variant: Scores, groups: Sequence[str] | None) -> _Moments:
     cases = base.shape[1]
     of = cluster_matrix(cases, groups)
     x, y = base.mean(axis=0), variant.mean(axis=0)
@@ -136,10 +138,10 @@ def _moments(base: Scores, variant: Scores, groups: Sequence[str] | None, seeds:
         base_variance=scale * float(x @ x),
         covariance=scale * float(x @ y),
         variant_variance=scale * float(y @ y),
-        seeds=seeds or seed_variance(variant),
+        seeds=seed_variance(variant),
         cases=cases,
-        clusters=len(of),
-        effect=design_effect(groups, cases),
+        clusters=cases / mean_group(groups, cases),
+        effect=design_effect(base, groups),
     )
 
 
@@ -160,9 +162,13 @@ def _floor(ratio: float, width: float, of_seeds: float) -> list[tuple[float, flo
     return ranges
 
 
-def design_effect(groups: Sequence[str] | None, cases: int) -> float:
-    """Return by how much groups of cases that break together increase the variance of the floor."""
-    return max(LEAST_DESIGN_EFFECT, 1 + ASSUMED_CORRELATION * (mean_group(groups, cases) - 1))
+def design_effect(base: Scores, groups: Sequence[str] | None = None) -> float:
+    """Return by how much the variance of the floor increases if whole groups break together.
+
+    It is the mean number of base passes in the group of a case that the base model passes.
+    """
+    passes = cluster_matrix(base.shape[1], groups) @ base.mean(axis=0)
+    return max(LEAST_DESIGN_EFFECT, float((passes**2).sum() / passes.sum())) if passes.any() else LEAST_DESIGN_EFFECT
 
 
 def mean_group(groups: Sequence[str] | None, cases: int) -> float:
@@ -174,12 +180,14 @@ def mean_group(groups: Sequence[str] | None, cases: int) -> float:
 # --- how many cases ----------------------------------------------------------------------------------------------
 
 
-def least_passes(margin: float, groups: Sequence[str] | None = None, cases: int = 0) -> int:
+def least_passes(margin: float, effect: float = LEAST_DESIGN_EFFECT) -> int:
     """Return how many cases the base model must pass, before even a variant that breaks none is shown to keep them.
 
-    `margin` is a share of what the base model passes.
+    Args:
+        margin: the largest loss allowed, as a share of what the base model passes.
+        effect: the design effect of groups, from `design_effect`.
     """
-    return math.ceil(design_effect(groups, cases) * normal(LEVEL) ** 2 * (1 - margin) / margin)
+    return math.ceil(effect * normal(LEVEL) ** 2 * (1 - margin) / margin)
 
 
 def chance_shown(
@@ -189,8 +197,7 @@ def chance_shown(
     *,
     seeds: int = 3,
     loss: float = 0.0,
-    effect: float = 1.0,
-    freedom: int | None = None,
+    group: float = 1.0,
 ) -> float:
     """Return the probability that a variant with this true `loss` is shown to lose less than `margin`.
 
@@ -205,8 +212,7 @@ def chance_shown(
         margin: the largest loss allowed, as a share of what the base model passes.
         seeds: number of training seeds of the variant.
         loss: the variant's true loss, as a share of what the base model passes.
-        effect: design effect of groups of cases.
-        freedom: degrees of freedom of the variance between seeds; more than `seeds - 1` if it is pooled over variants.
+        group: mean number of cases in the group of a case.
     """
     if not cases or base <= 0:
         return 0.0
@@ -215,15 +221,14 @@ def chance_shown(
     keep, ratio = 1 - margin, 1 - loss
     answers = ratio * base - ratio**2 * (common + base**2)  # mean of p (1 - p) of the variant's pass probabilities p
     residual = keep**2 * (common + luck) + ratio**2 * common + answers / seeds - 2 * keep * ratio * common
+    effect = 1 + ASSUMED_CORRELATION * (group - 1)
     error = max(effect * residual / cases, 1e-12)  # 0 if the base model passes all cases
-    floor = max(LEAST_DESIGN_EFFECT, effect) * margin * keep * base / cases
-    clusters = max(2, int(cases / (1 + (effect - 1) / ASSUMED_CORRELATION)))
+    passing_too = base + ASSUMED_CORRELATION * (1 - base)  # chance that the base passes another case of such a group
+    floor = max(LEAST_DESIGN_EFFECT, 1 + (group - 1) * passing_too) * margin * keep * base / cases
+    clusters = max(2, int(cases / group))
     width = student(clusters - 1, 2 * LEVEL - 1) ** 2 * max(error, floor)
-    between = [
-        max(0.0, effect * each - 1) * answers / (seeds * cases)
-        for each in _estimates(seeds - 1 if freedom is None else freedom)
-    ]
-    quantile = student(seeds - 1 if freedom is None else freedom, 2 * LEVEL - 1) ** 2
+    between = [max(0.0, effect * each - 1) * answers / (seeds * cases) for each in _estimates(seeds - 1)]
+    quantile = student(seeds - 1, 2 * LEVEL - 1) ** 2
     surplus, normal_of = (margin - loss) * base, NormalDist().cdf
     chances = [normal_of((surplus - math.sqrt(width + quantile * each)) / math.sqrt(error)) for each in between]
     return sum(chances) / len(chances)
@@ -245,13 +250,12 @@ def cases_to_show(
     *,
     power: float = 0.8,
     seeds: int = 3,
-    effect: float = 1.0,
-    freedom: int | None = None,
+    group: float = 1.0,
 ) -> int | None:
     """Return how many cases show, with this power, that a variant without loss loses less than `margin`."""
 
     def shown(cases: int) -> bool:
-        return chance_shown(cases, base, margin, seeds=seeds, effect=effect, freedom=freedom) >= power
+        return chance_shown(cases, base, margin, seeds=seeds, group=group) >= power
 
     low, high = 1, MAX_CASES
     if not shown(high):
@@ -269,7 +273,6 @@ def cases_needed(
     groups: Sequence[str] | None = None,
     *,
     level: float = LEVEL,
-    seeds: SeedVariance | None = None,
 ) -> int | None:
     """Return how many cases like these would show this very net loss to be below `margin`.
 
@@ -277,7 +280,7 @@ def cases_needed(
     """
     if base.mean() <= 0 or 1 - variant.mean() / base.mean() >= margin:
         return None
-    moments = _moments(base, variant, groups, seeds)
+    moments = _moments(base, variant, groups)
     low, high = 1, MAX_CASES
     if moments.with_cases(high).bounds(level).high >= margin:
         return None

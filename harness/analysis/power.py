@@ -32,15 +32,15 @@ def outlook(suite: Suite) -> str:
     cases = _guarded(suite, Split.MAIN)
     if not cases or not 0 < suite.margin < 100:
         return ""
-    effect, share = _effect(cases), suite.margin / 100
-    chances = [net_loss.chance_shown(len(cases), rate, share, seeds=SEEDS, effect=effect) for rate in ASSUMED_RATES]
-    sizes = [net_loss.cases_to_show(rate, share, seeds=SEEDS, effect=effect) for rate in ASSUMED_RATES]
+    group, share = _mean_group(cases), suite.margin / 100
+    chances = [net_loss.chance_shown(len(cases), rate, share, seeds=SEEDS, group=group) for rate in ASSUMED_RATES]
+    sizes = [net_loss.cases_to_show(rate, share, seeds=SEEDS, group=group) for rate in ASSUMED_RATES]
     rates = [f"{100 * rate:.0f}%" for rate in ASSUMED_RATES]
     return (
         f"{_named(cases)} and a margin of {suite.margin:g} points: if the base model passes {rates[0]} of these cases, "
         f"a variant that loses nothing is shown to keep what the base model can do with a probability of "
         f"{_percent(chances[0])}; if it passes {rates[1]}, with {_percent(chances[1])} ({SEEDS} seeds). "
-        f"For {_percent(POWER)}, {_size(sizes[0])} or {_size(sizes[1])} cases{_like(effect)} are needed."
+        f"For {_percent(POWER)}, {_size(sizes[0])} or {_size(sizes[1])} cases{_like(group)} are needed."
     )
 
 
@@ -57,9 +57,9 @@ def too_few_passes(results: Results) -> str:
     cases = _guarded(suite, Split.MAIN)
     rates = {role: rate for role in GUARDED if (rate := results.base.rates.get(role)) and rate.total}
     passed, total = sum(rate.passed for rate in rates.values()), sum(rate.total for rate in rates.values())
-    effect, share, seeds = _effect(cases), suite.margin / 100, max(1, len(results.run.plan.seeds))
+    group, share, seeds = _mean_group(cases), suite.margin / 100, max(1, len(results.run.plan.seeds))
     base = passed / total if total else 0.0
-    chance = net_loss.chance_shown(len(cases), base, share, seeds=seeds, effect=effect)
+    chance = net_loss.chance_shown(len(cases), base, share, seeds=seeds, group=group)
     if chance >= POWER:
         return ""
     each = listed(f"{own.passed:,} of {own.total:,} {role}" for role, own in rates.items())
@@ -84,10 +84,10 @@ def can_show(results: Results) -> str:
     passed, total = sum(rate.passed for rate in rates), sum(rate.total for rate in rates)
     if not cases or not passed or not 0 < suite.margin < 100:
         return ""
-    effect, seeds = _effect(cases), max(1, len(results.run.plan.seeds))
+    group, seeds = _mean_group(cases), max(1, len(results.run.plan.seeds))
     margins = sorted({suite.margin, TEN}, reverse=True)
     chances = [
-        net_loss.chance_shown(len(cases), passed / total, margin / 100, seeds=seeds, effect=effect)
+        net_loss.chance_shown(len(cases), passed / total, margin / 100, seeds=seeds, group=group)
         for margin in margins
     ]
     shown = [
@@ -109,18 +109,16 @@ def cases_for_no_loss(results: Results) -> int | None:
     passed, total = sum(rate.passed for rate in rates), sum(rate.total for rate in rates)
     if not passed or not 0 < suite.margin < 100:
         return None
-    effect, seeds = _effect(_guarded(suite, Split.MAIN)), max(1, len(results.run.plan.seeds))
-    return net_loss.cases_to_show(passed / total, suite.margin / 100, seeds=seeds, effect=effect)
+    group, seeds = _mean_group(_guarded(suite, Split.MAIN)), max(1, len(results.run.plan.seeds))
+    return net_loss.cases_to_show(passed / total, suite.margin / 100, seeds=seeds, group=group)
 
 
 def _guarded(suite: Suite, split: Split) -> list[Case]:
     return [case for case in suite.of(split) if case.role in GUARDED]
 
 
-def _effect(cases: Sequence[Case]) -> float:
-    """Return the design effect of the cases' groups."""
-    groups = [case.group for case in cases]
-    return 1 + net_loss.ASSUMED_CORRELATION * (net_loss.mean_group(groups, len(groups)) - 1)
+def _mean_group(cases: Sequence[Case]) -> float:
+    return net_loss.mean_group([case.group for case in cases], len(cases))
 
 
 def _cut(results: Results) -> str:
@@ -140,8 +138,8 @@ def _named(cases: Sequence[Case]) -> str:
     return plural(len(cases), f"{roles} case")
 
 
-def _like(effect: float) -> str:
-    return " in groups like these" if effect > 1 else ""
+def _like(group: float) -> str:
+    return " in groups like these" if group > 1 else ""
 
 
 def _size(cases: int | None) -> str:

@@ -11,7 +11,7 @@ from harness.core import training_script
 from harness.core.claims import gpu_of, probes, short_claim
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Phase
-from harness.core.quantities import gib
+from harness.core.quantities import quantity
 from harness.core.run_results import Choice, Finding, Outcome, Recommendation, Results, Verdict
 from harness.core.suite import Split
 from harness.core.training_outcome import Status
@@ -86,7 +86,7 @@ def _missing(results: Results, choice: Choice, best: Outcome) -> tuple[str, ...]
         return ("The run was made by an older version of harness. `harness score RUN` adds the missing comparison.",)
     found = results.choice.confirmation if _confirmation(results, choice) else None
     if found is None:
-        return (*_not_better(choice, best), _unconfirmed(results))
+        return (*_not_better(choice, best), _unconfirmed(results, best))
     if found.finding is Finding.CONFIRMED:
         return ()
     return (REFUTED, *found.reasons) if found.finding is Finding.REFUTED else (NOT_CONFIRMED, *found.reasons)
@@ -106,7 +106,7 @@ def finding(results: Results, choice: Choice) -> Finding:
     return found.finding if found else Finding.NOT_CONFIRMED
 
 
-def _unconfirmed(results: Results) -> str:
+def _unconfirmed(results: Results, best: Outcome) -> str:
     """Say why the choice has no confirmation, and how to get one.
 
     Without a confirmation, the best of many variants can look better than the base model by chance.
@@ -116,6 +116,13 @@ def _unconfirmed(results: Results) -> str:
     if not results.run.suite.of(Split.CONFIRM):
         roles = f"{results.choice.objective}, retain and avoid"
         return f"{why} The suite has no held-out cases: give some {roles} cases `split: confirm`, and run it again."
+    own = results.choice.variant
+    if own is not None and own != best.name:  # the caps exclude the run's own choice, which `harness run` confirms
+        return (
+            f"{why} `harness run` confirms the run's own choice, {own}. To confirm {best.name} instead, write a grid "
+            "in the suite's folder `grids` with only the settings of this variant, and run it with "
+            "`harness run --grid NAME`. Its trainings are not repeated."
+        )
     return f"{why} `harness run` confirms a choice with fresh seeds and held-out cases."
 
 
@@ -125,11 +132,10 @@ def _costs(best: Outcome, machine: Machine) -> Sequence[str]:
     peak = selection.gpu_memory(best)
     if train is None or peak is None:
         return ("The run did not use a GPU, so memory and training time on a GPU are not known.",) if train else ()
-    minutes = f"{train.seconds.value / 60:.1f}".removesuffix(".0")
     verb = f"By {probes(train)}, training it alone takes about" if train.probes else "Training took"
-    took = f"{verb} {minutes} minutes ({short_claim(train.seconds, machine)})"
+    took = f"{verb} {quantity(train.seconds)} ({short_claim(train.seconds, machine)})"
     emulated = train.seconds.basis is Basis.EMULATED
     other = (
         (f"Training takes a different time on {gpu_of(machine)} than on {train.seconds.device}.",) if emulated else ()
     )
-    return (f"{took}, and at most {gib(peak.value)} ({short_claim(peak, machine)}).", *other)
+    return (f"{took}, and at most {quantity(peak)} of GPU memory ({short_claim(peak, machine)}).", *other)

@@ -314,12 +314,16 @@ def _cap_exceeded(variant: Outcome, caps: Caps) -> str:
         seconds = _cuda_seconds(variant)
         if seconds is None:
             return (
-                f"whose training time on a GPU is not known and may exceed {caps.minutes:g} minutes "
+                f"whose training time on a GPU is not known and may exceed {_minutes(caps.minutes)} "
                 "(CPU times do not carry over to a GPU)"
             )
         if seconds / 60 > caps.minutes:
-            return f"whose training takes more than {caps.minutes:g} minutes"
+            return f"whose training takes more than {_minutes(caps.minutes)}"
     return ""
+
+
+def _minutes(cap: float) -> str:
+    return f"{cap:g} {'minute' if cap == 1 else 'minutes'}"
 
 
 def gpu_memory(variant: Outcome) -> Measurement | None:

@@ -305,14 +305,6 @@ def seed_variance(scores: Scores) -> SeedVariance:
     return SeedVariance(float(scores.mean(axis=1).var(ddof=1)) / seeds - explained, seeds - 1)
 
 
-def pooled(variances: Sequence[SeedVariance]) -> SeedVariance:
-    """Return the mean variance, weighted by degrees of freedom: one estimate for variants with equally many seeds."""
-    freedom = sum(each.freedom for each in variances)
-    if not freedom:
-        return ONE_SEED
-    return SeedVariance(sum(each.value * each.freedom for each in variances) / freedom, freedom)
-
-
 def cluster_matrix(cases: int, groups: Sequence[str] | None) -> Scores:
     """Return a matrix `(clusters, cases)` with 1 for each case of a cluster. A case without a group is a cluster."""
     names = [name or f"\0{i}" for i, name in enumerate(groups or [""] * cases)]

@@ -15,5 +15,7 @@ merging         merges a base and an adapter into the weights of one model
 parity_stages   compares answers and logits of every stage of an export, from adapter to GGUF file
 meter           measures wall time and peak memory of a phase
 calibration     measures how fast this GPU trains
+pointwise       computes norms, gated activations and rotations with the fused kernels of `kernels`
+cuda_graphs     runs functions of the same shape as CUDA graphs
 log_filters     hides library messages that do not help the reader of a log
 """

@@ -17,6 +17,7 @@ from harness.core.trainer_arguments import NF4
 from harness.core.units import DeviceKind
 from harness.engine.log_filters import hide_kernel_advice
 from harness.engine.meter import out_of_memory
+from harness.engine.pointwise import compile_ahead
 from harness.engine.tokenization import conversations_of
 from harness.models.foreign_files import refusing
 
@@ -67,14 +68,15 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     remedy = "It must be a causal language model that transformers knows, saved with save_pretrained."
     with refusing(f"{ref.name} cannot be loaded", remedy, passed=out_of_memory):
         tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
+        config = AutoConfig.from_pretrained(str(saved or ref.path), local_files_only=True)
+        if machine.kind is DeviceKind.CUDA:
+            compile_ahead(config, dtype)
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(saved or ref.path),
             local_files_only=True,
             use_safetensors=True,
             dtype=dtype,
-            attn_implementation=attention_for(
-                AutoConfig.from_pretrained(str(saved or ref.path), local_files_only=True)
-            ),
+            attn_implementation=attention_for(config),
             device_map={"": 0 if machine.kind is DeviceKind.CUDA else "cpu"},
             output_loading_info=True,
             **how,
@@ -340,7 +342,14 @@ def _product(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -
 def checkpoint(model: PreTrainedModel) -> None:
     """Switch gradient checkpointing on: keep only each layer's input, and recompute the rest in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-    enable({"use_reentrant": False})
+    # Keeping the state of random numbers for every layer takes time, and no CUDA graph can hold it.
+    enable({"use_reentrant": False, "preserve_rng_state": drops(model)})
+
+
+def drops(model: PreTrainedModel) -> bool:
+    """Whether the model itself has dropout, by its configuration."""
+    config = model.config.get_text_config().to_dict()
+    return any(isinstance(value, float) and value > 0 for name, value in config.items() if "drop" in name)
 
 
 def _remove_adapter(model: PreTrainedModel) -> None:

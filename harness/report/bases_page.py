@@ -134,16 +134,18 @@ def _check(runs: Sequence[tuple[Path, Results]]) -> None:
 def _answer(runs: Sequence[_Run]) -> tuple[str, tuple[str, ...]]:
     """Say which base to use: of the confirmed ones, the one that passes most; and from which it cannot be told apart."""
     confirmed = [run for run in runs if run.verdict == Finding.CONFIRMED and run.scores and run.scores.cases]
+    toys = [run.name for run in runs if run.results.run.model.toy]
+    if len(toys) < len(runs):  # what holds for a toy model holds for it only
+        confirmed = [run for run in confirmed if run.name not in toys]
     objective = runs[0].results.choice.objective
     if not confirmed:
         return "No base can be recommended: on none of them was a variant confirmed.", ()
     best = max(confirmed, key=lambda run: _mean(run.scores))
     assert best.shown is not None
     reasons = [_against(best, other, objective) for other in confirmed if other is not best]
-    left_out = [run.name for run in runs if run not in confirmed]
+    left_out = [run.name for run in runs if run not in confirmed and run.name not in toys]
     if left_out:
         reasons.append(f"Not considered, because nothing was confirmed on it: {wording.listed(left_out)}.")
-    toys = [run.name for run in runs if run.results.run.model.toy]
     if toys:
         reasons.append(f"{wording.listed(toys)} is a toy model: it only shows how to read a report.")
     return f"{best.name}, with {best.shown.name}", tuple(reasons)

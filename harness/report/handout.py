@@ -28,7 +28,9 @@ class Handout:
     first: FirstScreen
     excerpts: tuple[Excerpt, ...]
     script: str
-    """Python code of the settings; empty if they are not recommended."""
+    """Python code of the settings, without the rows that rehearsal adds; empty if they are not recommended."""
+    rehearsal: bool
+    """Whether these settings add rows to the training data."""
     limits: tuple[str, ...]
     """What may not be concluded."""
 
@@ -46,7 +48,8 @@ def handout(results: Results, now: str) -> Handout:
         name=best.name if best else "",
         first=first_screen(results, best, shown, next_steps(results)),
         excerpts=_both_ways(headline.excerpts(results, compared)),
-        script=advice.script,
+        script="\n".join(filter(None, (advice.lora_config, advice.sft_config))),
+        rehearsal=bool(best and best.settings and best.settings.rehearsal),
         limits=tuple(_limits(results)),
     )
 

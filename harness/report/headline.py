@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis import power, reducers
 from harness.analysis.recommendation import REFUTED, TOY, finding, recommend
+from harness.analysis.selection import gpu_memory
 from harness.core import wording
 from harness.core.claims import cost_claim, gpu_of
 from harness.core.machine import Machine
@@ -237,11 +238,11 @@ def _cost_words(best: Outcome, machine: Machine) -> str:
     train = best.cost(Phase.TRAIN)
     if train is None:
         return ""
-    what = "reserved on the GPU" if train.on_gpu else "of main memory, including Python and libraries"
+    on_gpu = gpu_memory(best)
+    what = "of GPU memory" if on_gpu else "of main memory, including Python and libraries"
     verb = "Training it alone takes about" if train.probes else "Training took"
-    sentence = (
-        f"{verb} {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {cost_claim(train, machine)}."
-    )
+    took, peak = quantity(train.seconds), quantity(on_gpu or train.peak())
+    sentence = f"{verb} {took} and at most {peak} {what}; {cost_claim(train, machine)}."
     if machine.kind is not DeviceKind.CPU:
         return sentence
     fits = f"this run cannot tell whether it fits {gpu_of(machine)}"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from harness.analysis.net_loss import (
+    LEAST_DESIGN_EFFECT,
     cases_needed,
     cases_to_show,
     chance_shown,
@@ -20,7 +21,7 @@ from harness.analysis.net_loss import (
     mean_group,
     net_loss,
 )
-from harness.analysis.statistics import ONE_SEED, Scores, SeedVariance, pooled, seed_variance
+from harness.analysis.statistics import ONE_SEED, Scores, SeedVariance, seed_variance
 
 MARGINS = st.sampled_from([0.05, 0.1, 0.15, 0.3])
 
@@ -146,8 +147,16 @@ def test_groups_need_more_passes() -> None:
     """For cases in groups of four, more base passes are needed than for cases without groups."""
     groups = [f"g{n // 4}" for n in range(40)]
     assert mean_group(groups, 40) == 4
-    assert design_effect(groups, 40) == 1.75
-    assert least_passes(0.15, groups, 40) == 27
+    assert design_effect(np.ones((1, 40)), groups) == 4
+    assert least_passes(0.15, 4) == 62
+
+
+def test_groups_count_by_their_passed_cases() -> None:
+    """The design effect is the mean number of base passes in the group of a passed case, but at least 1.2."""
+    base = np.array([[1.0, 1.0, 1.0, 0.0, 1.0, 0.0]])
+    groups = ["a", "a", "a", "a", "b", "b"]
+    assert design_effect(base, groups) == (9 + 1) / 4
+    assert design_effect(base) == design_effect(np.zeros((1, 6)), groups) == LEAST_DESIGN_EFFECT
 
 
 @pytest.mark.parametrize("margin", [0.1, 0.15, 0.3])
@@ -171,23 +180,16 @@ def test_seed_variance_by_hand() -> None:
     assert seed_variance(scores[:1]) == ONE_SEED
 
 
-def test_pooled_variances_are_weighted_by_freedom() -> None:
-    """A pooled variance is the mean by degrees of freedom, negative parts included."""
-    assert pooled([SeedVariance(0.04, 2), SeedVariance(-0.01, 1)]) == SeedVariance(pytest.approx(0.07 / 3), 3)
-    assert pooled([ONE_SEED, ONE_SEED]) == ONE_SEED
-
-
 def test_differing_seeds_widen_the_bounds() -> None:
-    """With a variance between seeds, the bounds are wider; many degrees of freedom narrow them again."""
-    base, variant = np.ones((1, 100)), np.ones((3, 100))
-    variant[0, :12] = variant[1, :4] = 0
-    bounds = [
-        net_loss(base, variant, seeds=each)
-        for each in (SeedVariance(0.0, 2), SeedVariance(0.001, 16), SeedVariance(0.001, 2))
-    ]
-    highs = [each.high for each in bounds if each]
-    assert highs == sorted(highs)
-    assert highs[0] < highs[1] < highs[2]
+    """If the same failures fall on one seed, the bounds are wider than if every seed has its share of them."""
+    base, even, odd = np.ones((1, 99)), np.ones((3, 99)), np.ones((3, 99))
+    even[0, :4] = even[1, 4:8] = even[2, 8:12] = 0
+    odd[0, :12] = 0
+    calm, shaky = net_loss(base, even), net_loss(base, odd)
+    assert calm is not None
+    assert shaky is not None
+    assert calm.value == shaky.value
+    assert shaky.low < calm.low < calm.high < shaky.high
 
 
 @settings(deadline=None)
@@ -253,7 +255,7 @@ def test_a_harmless_variant_is_shown_about_as_often_as_promised() -> None:
     for _ in range(draws):
         chance = rng.beta(0.7 * 4, 0.3 * 4, cases)
         base, variant = (rng.random((number, cases)) < chance for number in (1, 3))
-        loss = net_loss(base.astype(float), variant.astype(float), seeds=SeedVariance(0.0, 16))
+        loss = net_loss(base.astype(float), variant.astype(float))
         shown += loss is not None and loss.high < 0.15
     assert shown / draws == pytest.approx(chance_shown(cases, 0.7, 0.15), abs=0.1)
 

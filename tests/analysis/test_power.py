@@ -53,7 +53,7 @@ def test_groups_lower_the_outlook() -> None:
     """Cases in groups need a larger suite, and the sentence says that the number is for such groups."""
     grouped = [replace(each, group=f"g{n // 4}") for n, each in enumerate(guarded(80))]
     said = power.outlook(suite(grouped, margin=15))
-    chance = net_loss.chance_shown(80, 0.7, 0.15, effect=1 + 0.25 * 3)
+    chance = net_loss.chance_shown(80, 0.7, 0.15, group=4)
     assert f"{100 * chance:.0f}%" in said
     assert "cases in groups like these" in said
 

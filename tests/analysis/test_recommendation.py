@@ -14,12 +14,13 @@ from harness.analysis.aggregate import assemble
 from harness.analysis.recommendation import recommend
 from harness.analysis.selection import Caps
 from harness.cli import cli
-from harness.core.measurement import Basis, Phase
+from harness.core.measurement import GIB, Basis, Phase
 from harness.core.run import TrialRecord
 from harness.core.run_results import Results
 from harness.core.settings import Variant
 from harness.core.suite import Role, Split
-from harness.report import samples_file
+from harness.report import headline, samples_file
+from harness.report.pass_rates import scores_by_role
 from harness.storage.runs import RunStore
 from tests.support.synthetic_runs import MIB, case, cost, machine, manifest, record, score, suite, training, variants
 
@@ -77,7 +78,7 @@ def test_a_confirmed_choice_is_recommended() -> None:
     assert f"learning_rate={ONE.settings.learning_rate}" in found.sft_config
     assert f"r={ONE.settings.rank}," in found.lora_config
     assert not found.missing
-    assert any("4 minutes (measured on" in reason and "6.0 GiB" in reason for reason in found.reasons)
+    assert any("4.0 min (measured on" in reason and "6.00 GiB" in reason for reason in found.reasons)
 
 
 def test_the_toy_is_never_recommended() -> None:
@@ -152,6 +153,32 @@ def test_caps_choose_among_what_fits() -> None:
     assert (none.variant, none.best) == (None, None)
 
 
+def test_a_choice_within_limits_has_a_remedy_of_its_own() -> None:
+    """If a limit excludes the run's own choice, which was confirmed, the reason says how to confirm the other one.
+
+    The same `harness run` would confirm the run's own choice again.
+    """
+    trials = [trial(ONE, 30, minutes=40), trial(TWO, 28, minutes=0.5), trial(THREE, 5, minutes=3), *again(ONE, 16)]
+    found = recommend(run(*trials), Caps(minutes=1))
+    assert (found.variant, found.best) == (None, TWO.name)
+    [remedy] = [reason for reason in found.missing if "--grid" in reason]
+    assert f"confirms the run's own choice, {ONE.name}. To confirm {TWO.name} instead" in remedy
+    assert any("more than 1 minute." in reason for reason in found.reasons)
+
+
+def test_the_page_names_the_same_memory() -> None:
+    """The page and `harness recommend` name the same memory for a variant: the GPU's peak with the CUDA context."""
+
+    def whole(each: TrialRecord) -> TrialRecord:
+        costs = [replace(own, peak_device=replace(own.peak(), value=7.25 * GIB)) for own in each.costs]
+        return replace(each, costs=tuple(costs))
+
+    made = run(*map(whole, GOOD))
+    page = headline.headline(made, ONE.name, scores_by_role(made, made.samples))
+    assert "at most 7.25 GiB of GPU memory" in page.cost
+    assert "at most 7.25 GiB of GPU memory" in " ".join(recommend(made).reasons)
+
+
 def test_what_a_batch_of_models_took_is_no_ones_need() -> None:
     """If several variants answered in one batch, the batch's memory is not compared with the limit of one variant."""
     beside = replace(cost(Phase.ANSWER_AFTER, 60, GPU, peak=12 * 1024 * MIB), models=9)
@@ -160,7 +187,7 @@ def test_what_a_batch_of_models_took_is_no_ones_need() -> None:
     ]
     capped = [recommend(run(one, trial(TWO, 20), *again(ONE, 16)), Caps(memory=8)) for one in trials]
     assert [found.best for found in capped] == [ONE.name, TWO.name]
-    assert "at most 6.0 GiB" in " ".join(recommend(run(trials[0], trial(TWO, 20), *again(ONE, 16))).reasons)
+    assert "at most 6.00 GiB" in " ".join(recommend(run(trials[0], trial(TWO, 20), *again(ONE, 16))).reasons)
 
 
 def test_a_cpus_figures_meet_no_cap() -> None:

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.engines [--output FILE.json] [--only cpu|gpu] [--quick]
 
 On a CPU it uses the pocket model; on a GPU it uses random weights in Llama-2-7B's shape, limited to a T4's memory and
-precision. Long trainings are timed for a few steps, and their total is estimated; the output says which. Beside them,
-the output has a roofline: the time that arithmetic and memory traffic alone would take, on this device and on a T4.
+precision. A training with SFTTrainer is timed for a few steps, and its total is estimated; fused ones are timed whole.
+Beside them, the output has a roofline: the time that arithmetic and memory traffic alone would take, on this device and
+on a T4.
 Prints a table and asserts nothing.
 """
 
@@ -123,11 +124,10 @@ def sequential(base: Base, rows: Sequence[Row], settings: Settings, seed: int, *
     return clock.timing(whole)
 
 
-def fused(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], *, timed: int) -> Timing:
-    """Time the first steps of all trials together in the fused engine, and estimate the time of an epoch."""
+def fused(base: Base, rows: Sequence[Row], sweep: Sequence[Settings]) -> Timing:
+    """Time an epoch of all trials together in the fused engine."""
     whole = -(-len(rows) // sweep[0].batch_size)
-    share = min(timed, whole) / whole
-    trials = [TrialInput(str(n), rows, replace(settings, epochs=share), n) for n, settings in enumerate(sweep)]
+    trials = [TrialInput(str(n), rows, replace(settings, epochs=1), n) for n, settings in enumerate(sweep)]
     _fresh()
     clock = Clock()
     for _ in train_together(base, trials, progress=clock.tick):
@@ -265,7 +265,7 @@ def training(work: Workload, say: Callable[[str], None]) -> dict[str, Any]:
     for batch in work.batches:
         settings = replace(work.settings, batch_size=batch)
         alone = sequential(work.base, work.rows, settings, 0, timed=work.timed)
-        beside = fused(work.base, work.rows, sweep_of(settings, TRIALS), timed=work.timed)
+        beside = fused(work.base, work.rows, sweep_of(settings, TRIALS))
         lines = rooflines(work, batch, TRIALS)
         found[str(batch)] = {
             "sequential seconds": TRIALS * alone.total,
@@ -304,7 +304,7 @@ def growth(work: Workload, counts: Sequence[int], say: Callable[[str], None]) ->
     one = sequential(work.base, work.rows, settings, 0, timed=max(3, work.timed // 2))
     found = {}
     for count in counts:
-        beside = fused(work.base, work.rows, sweep_of(settings, count), timed=max(3, work.timed // 2))
+        beside = fused(work.base, work.rows, sweep_of(settings, count))
         found[str(count)] = {
             "sequential seconds": count * one.total,
             "fused seconds": beside.total,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers.models.llama import modeling_llama
 
 from harness.core.answers import Answer
 from harness.core.machine import Machine
@@ -14,8 +17,11 @@ from harness.core.settings import Quantization
 from harness.core.suite import Decoding
 from harness.core.training_outcome import Status
 from harness.engine.adapters import attached
+from harness.engine.cuda_graphs import cuda_graph
 from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
 from harness.engine.loading import Base, load_base
+from harness.engine.pointwise import fused_pointwise
+from harness.engine.trainers.fused.recomputation import GpuMemory
 from harness.engine.trainers.fused.training import FusedResult
 from harness.models.resolving import resolve
 from tests.support.fused_passes import SIX, distance, figures, named, together, without_floats
@@ -61,6 +67,66 @@ def test_in_fp16_losses_are_within_one_percent(half: Base, optimizer: str) -> No
         largest = max(b for _, b in pairs)
         assert made[str(number)].status is alone.status is Status.SUCCEEDED
         assert [(a, b) for a, b in pairs if abs(a - b) > 0.01 * largest] == []
+
+
+def test_passes_that_are_replayed_as_cuda_graphs_equal_others(half: Base, capsys: pytest.CaptureFixture[str]) -> None:
+    """In fp16, losses of passes that are replayed as CUDA graphs are within 1% of those that run directly."""
+    replays = 0
+
+    def counted(run: Callable[[], Any], pool: Any) -> tuple[Callable[[], object], Any, Any]:
+        replay, output, own = cuda_graph(run, pool)
+
+        def count() -> None:
+            nonlocal replays
+            replays += 1
+            replay()
+
+        return count, output, own
+
+    def never(*_: Any) -> Any:
+        raise RuntimeError("no graph is captured")
+
+    sweep = [replace(SIX[1], learning_rate=rate, batch_size=1, epochs=3) for rate in (1e-4, 1e-3, 3e-3)]
+    graphed = together(half, *sweep, rows=rows_of(half, ROWS), capture=counted)
+    assert replays > ROWS
+    assert "Traceback" not in capsys.readouterr().err
+    direct = together(half, *sweep, rows=rows_of(half, ROWS), capture=never)
+    for name, own in direct.items():
+        pairs = [(a.loss or 0.0, b.loss or 0.0) for a, b in zip(graphed[name].steps, own.steps, strict=True)]
+        largest = max(b for _, b in pairs)
+        assert [(a, b) for a, b in pairs if abs(a - b) > 0.01 * largest] == []
+
+
+class Full(GpuMemory):
+    """A GPU without any memory left."""
+
+    def left(self) -> int:
+        return 0
+
+
+def test_layers_that_keep_their_activations_change_nothing(half: Base) -> None:
+    """In fp16, losses are within 1% whether layers keep their activations or are all computed again, in less memory."""
+    sweep = [replace(SIX[1], learning_rate=rate, epochs=3) for rate in (1e-4, 1e-3, 3e-3)]
+    peaks, found = [], []
+    for memory in (GpuMemory(half.machine), Full(half.machine)):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        found.append(together(half, *sweep, rows=rows_of(half, ROWS), memory=memory))
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert peaks[0] > peaks[1]
+    for name, own in found[1].items():
+        pairs = [(a.loss or 0.0, b.loss or 0.0) for a, b in zip(found[0][name].steps, own.steps, strict=True)]
+        largest = max(b for _, b in pairs)
+        assert [(a, b) for a, b in pairs if abs(a - b) > 0.01 * largest] == []
+
+
+def test_the_kernels_are_used_on_the_gpu(half: Base) -> None:
+    """On a GPU, every norm, every MLP and the rotation of the pocket model use the fused kernels."""
+    with fused_pointwise(half):
+        layers = len(half.model.model.layers)
+        assert sum("forward" in vars(module) for module in half.model.modules()) == 3 * layers + 1
+        assert modeling_llama.apply_rotary_pos_emb.__module__ == fused_pointwise.__module__
+    assert not any("forward" in vars(module) for module in half.model.modules())
 
 
 def test_a_diverging_trial_in_fp16_leaves_the_others_unchanged(half: Base) -> None:

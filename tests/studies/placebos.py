@@ -1,21 +1,24 @@
 """Simulates variants of known net loss, and counts what the bounds of `harness.analysis.net_loss` say of them.
 
-    python -m tests.studies.placebos --draws 10000 --output reports/studies/placebos.json     (some minutes on one core)
+    python -m tests.studies.placebos --processes 12 --output reports/studies/placebos.json     (15 minutes of one core)
 
 The pass probabilities of the cases are drawn from a beta distribution, and base model and variant answer independently
-of each other, given these probabilities. In groups of 2 to 5 cases, the probabilities and the results are correlated.
-A variant of net loss 0 is a placebo. A loss is either `weaker` (all cases get harder by the same log-odds) or `broken`
-(a share of the cases always fails, and cases of a group break together more often).
+of each other, given these probabilities. In groups of cases, the probabilities and the results are correlated. A
+variant of net loss 0 is a placebo. A loss is `weaker` (all cases get harder by the same log-odds), `broken` (a share of
+the cases always fails, and cases of a group break together more often), or `whole` (a share of the groups always
+fails).
 
-Beside the rule are the rule that counted only the cases that the base model passed, and an alternative: the interval of
-the difference of the pass rates (Newcombe), divided by the base model's pass rate.
+Beside the rule are the rule that counted only the cases that the base model passed, and alternatives: the interval of
+the difference of the pass rates (Newcombe), divided by the base model's pass rate; a weaker assumption about groups;
+and the variance between seeds pooled over the variants of a run, of which some may be unlike the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import cycle, product
@@ -25,15 +28,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import betaincinv, expit, logit, ndtr, stdtrit
+from scipy.special import betaincinv, expit, fdtri, gammaincinv, logit, ndtr, stdtrit
 
 from harness.analysis import statistics
 from harness.analysis.losses import TWO_SIDED
-from harness.analysis.net_loss import cases_to_show, chance_shown, design_effect, least_passes, net_loss
+from harness.analysis.net_loss import (
+    LEAST_DESIGN_EFFECT,
+    cases_to_show,
+    chance_shown,
+    least_passes,
+    mean_group,
+    net_loss,
+)
 from harness.storage.files import write_text
 
 Floats = NDArray[np.float64]
-BETAS = ((0.5, 0.5), (2.0, 2.0), (5.0, 5.0))
+BETAS = ((0.5, 0.5), (2.0, 2.0), (5.0, 5.0), (19.0, 1.0))
 CASES = (20, 52, 200)
 MARGINS = (0.10, 0.15)
 LOSSES = (0.0, 0.10, 0.15, 0.20)
@@ -46,9 +56,10 @@ of a half, this is a correlation of 0.26."""
 LEVELS = 1 << 14
 """The distribution of probabilities is represented by this many equally likely values."""
 CHUNK = 2_000
-POOLED = 8
-"""Number of variants whose variance between seeds is pooled, in one part of the study."""
 SIZES = (2, 3, 4, 5)
+"""Sizes of the groups of a grouped design, in turn."""
+VARIANTS = 8
+"""Number of variants of a run, in the part of the study about unlike variants."""
 
 
 # --- simulated runs ----------------------------------------------------------------------------------------------
@@ -62,31 +73,32 @@ class Design:
     cases: int
     seeds: int = 3
     spread: float = 0.0
-    grouped: bool = False
+    sizes: tuple[int, ...] = ()
+    """Sizes of the groups, in turn; empty without groups."""
 
     @property
     def groups(self) -> list[str] | None:
         """The group of each case, or None without groups."""
-        return _group_names(self.cases) if self.grouped else None
+        return _group_names(self.cases, self.sizes) if self.sizes else None
+
+    @property
+    def member(self) -> NDArray[np.intp]:
+        """The number of each case's group."""
+        return np.unique(self.groups, return_inverse=True)[1] if self.sizes else np.arange(self.cases)
 
     @property
     def base(self) -> float:
         return self.beta[0] / sum(self.beta)
 
-    @property
-    def effect(self) -> float:
-        """The design effect that the product assumes before a run."""
-        return design_effect(self.groups, self.cases) if self.grouped else 1.0
-
     def described(self) -> dict[str, Any]:
-        groups = "2 to 5" if self.grouped else "none"
+        groups = "2 to 5" if self.sizes == SIZES else ", ".join(map(str, self.sizes)) or "none"
         return {"beta": list(self.beta), "cases": self.cases, "seeds": self.seeds, "spread": self.spread,
                 "groups": groups}  # fmt: skip
 
 
-def _group_names(cases: int) -> list[str]:
+def _group_names(cases: int, sizes: tuple[int, ...]) -> list[str]:
     names: list[str] = []
-    for number, size in enumerate(cycle(SIZES)):
+    for number, size in enumerate(cycle(sizes)):
         if len(names) >= cases:
             return names[:cases]
         names += [f"g{number}"] * size
@@ -116,7 +128,13 @@ class Draws:
             passes = self.luck < expit(odds[self.ability][:, None] + self.shift[:, :, None])
         else:
             passes = self.luck < expit(odds)[self.ability][:, None]
-        return passes & (self.breaking >= loss)[:, None] if kind == "broken" else passes
+        if kind == "weaker":
+            return passes
+        breaking = self.breaking
+        if kind == "whole":  # each group breaks if its first case does
+            member = self.design.member
+            breaking = breaking[:, np.unique(member, return_index=True)[1][member]]
+        return passes & (breaking >= loss)[:, None]
 
 
 def draw(rng: np.random.Generator, design: Design, draws: int) -> Draws:
@@ -130,9 +148,9 @@ def draw(rng: np.random.Generator, design: Design, draws: int) -> Draws:
 
 def uniform(rng: np.random.Generator, design: Design, shape: tuple[int, ...]) -> Floats:
     """Return uniform variables; the last axis has the cases, which are correlated within a group."""
-    if not design.grouped:
+    if not design.sizes:
         return rng.random(shape)
-    member = np.unique(_group_names(design.cases), return_inverse=True)[1]
+    member = design.member
     common = rng.standard_normal((*shape[:-1], member.max() + 1))[..., member]
     own = rng.standard_normal(shape)
     return np.asarray(ndtr(np.sqrt(CORRELATION) * common + np.sqrt(1 - CORRELATION) * own))
@@ -172,10 +190,11 @@ class Moments:
     variant_variance: Floats
     seeds: Floats
     """Variance of the mean from the choice of seeds; can be negative."""
-    freedom: int
+    freedom: int | Floats
     cases: int
     clusters: int
-    effect: float
+    effect: Floats
+    """Design effect of the floor."""
 
 
 def moments(base: NDArray[np.bool_], variant: NDArray[np.bool_], groups: Sequence[str] | None) -> Moments:
@@ -183,32 +202,48 @@ def moments(base: NDArray[np.bool_], variant: NDArray[np.bool_], groups: Sequenc
     cases, seeds = variant.shape[2], variant.shape[1]
     x, y = base.astype(float), variant.mean(axis=1)
     before, after = x.mean(axis=1), y.mean(axis=1)
+    effect = floor_effect(base, groups)
     x, y = x - before[:, None], y - after[:, None]
     clusters = cases
     if groups:
         of = statistics.cluster_matrix(cases, groups)
         x, y, clusters = x @ of.T, y @ of.T, len(of)
     scale = clusters / (clusters - 1) / cases**2
+    clusters = int(cases / mean_group(groups, cases))
     products = [scale * np.einsum("dg,dg->d", one, other) for one, other in ((x, x), (x, y), (y, y))]
     spread = seed_variance(variant) if seeds > 1 else np.zeros(len(x))
-    return Moments(before, after, *products, spread, seeds - 1, cases, clusters, design_effect(groups, cases))
+    return Moments(before, after, *products, spread, seeds - 1, cases, clusters, effect)
+
+
+def floor_effect(base: NDArray[np.bool_], groups: Sequence[str] | None) -> Floats:
+    """Return the mean number of base passes in the group of a passed case, (draws,)."""
+    if not groups:
+        return np.full(len(base), LEAST_DESIGN_EFFECT)
+    passes = base @ statistics.cluster_matrix(base.shape[1], groups).T
+    return np.fmax(LEAST_DESIGN_EFFECT, (passes**2).sum(axis=1) / np.maximum(1, passes.sum(axis=1)))
 
 
 def seed_variance(variant: NDArray[np.bool_]) -> Floats:
     """Return the variance of the mean over seeds beyond the noise of single answers, (draws,)."""
+    between, answers = seed_parts(variant)
+    return between - answers
+
+
+def seed_parts(variant: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return the variance of the mean over seeds, and how much of it the noise of single answers explains."""
     _, seeds, cases = variant.shape
     by_seed, by_case = variant.mean(axis=2), variant.mean(axis=1)
     overall = by_seed.mean(axis=1)
     # The sum of squares of what is left without the means of seeds and cases; a square of 0 or 1 is itself.
     rest = variant.sum(axis=(1, 2)) - cases * (by_seed**2).sum(axis=1) - seeds * (by_case**2).sum(axis=1)
     rest = rest + seeds * cases * overall**2
-    return np.asarray(by_seed.var(axis=1, ddof=1) / seeds - rest / ((seeds - 1) * (cases - 1)) / (seeds * cases))
+    return by_seed.var(axis=1, ddof=1) / seeds, rest / ((seeds - 1) * (cases - 1)) / (seeds * cases)
 
 
 def bounds(of: Moments, level: float) -> tuple[Floats, Floats]:
     """Return the lower and the upper one-sided bound of the net loss at this level; without base passes, no bounds."""
     t2 = stdtrit(of.clusters - 1, level) ** 2
-    s2 = (stdtrit(of.freedom, level) ** 2 if of.freedom else 0.0) * np.maximum(0, of.seeds)
+    s2 = (stdtrit(of.freedom, level) ** 2 if np.any(of.freedom) else 0.0) * np.maximum(0, of.seeds)
     with np.errstate(divide="ignore", invalid="ignore"):
         square = of.base**2 - t2 * of.base_variance
         cross = of.base * of.variant - t2 * of.covariance
@@ -261,11 +296,11 @@ def _said(drawn: Draws, loss: float, kind: str) -> dict[str, Floats]:
         ratio = 1 - of.variant / of.base
     return {
         "points": of.base - of.variant, "ratio": np.where(passed > 0, ratio, np.nan),
-        "old": np.where(passed > 0, old, np.nan), **_verdicts(of, drawn.base, drawn.design, loss),
+        "old": np.where(passed > 0, old, np.nan), **_verdicts(of, drawn.base, loss),
     }  # fmt: skip
 
 
-def _verdicts(of: Moments, base: NDArray[np.bool_], design: Design, loss: float) -> dict[str, Floats]:
+def _verdicts(of: Moments, base: NDArray[np.bool_], loss: float) -> dict[str, Floats]:
     """Return whether the interval contains the loss, and whether the variant is said to keep or to lose, (draws,) each.
 
     `loses_enough` is `loses` without the runs whose base model passes fewer cases than `least_passes`.
@@ -273,7 +308,7 @@ def _verdicts(of: Moments, base: NDArray[np.bool_], design: Design, loss: float)
     (_, high), (wide_low, wide_high) = bounds(of, 0.95), bounds(of, TWO_SIDED)
     said = {"covered": (wide_low <= loss + 1e-12) & (loss <= wide_high + 1e-12)}
     for margin in MARGINS:
-        enough = base.sum(axis=1) >= least_passes(margin, design.groups, design.cases)
+        enough = base.sum(axis=1) >= [least_passes(margin, effect) for effect in of.effect]
         name = f"{100 * margin:.0f}"
         said |= {f"keeps_{name}": high < margin, f"loses_{name}": wide_low > margin}
         said[f"loses_enough_{name}"] = (wide_low > margin) & enough
@@ -339,68 +374,149 @@ def _newcombe(
     return -found.high / x.mean(), -found.low / x.mean()
 
 
-def pooled(
-    rng: np.random.Generator, design: Design, draws: int, losses: Iterable[tuple[float, str]]
-) -> list[dict[str, Any]]:
-    """Judge with the variance between seeds pooled over `POOLED` variants, of which all others are placebos."""
-    wanted = list(losses)
+# --- groups that break as a whole --------------------------------------------------------------------------------
+
+WEAK_CORRELATION = 0.25
+"""The correlation of broken cases within a group that an earlier rule assumed."""
+
+
+def whole_groups(rng: np.random.Generator, design: Design, draws: int) -> list[dict[str, Any]]:
+    """Judge variants that break whole groups, by the rule and by a floor with a weaker correlation within groups."""
+    wanted = [(0.0, "weaker"), (0.15, "whole"), (0.20, "whole")]
     found: list[dict[str, list[Floats]]] = [{} for _ in wanted]
+    groups = design.groups
+    weak = max(LEAST_DESIGN_EFFECT, 1 + WEAK_CORRELATION * (mean_group(groups, design.cases) - 1))
     for drawn in chunks(rng, design, draws):
-        others = np.zeros(len(drawn.base))
-        for _ in range(POOLED - 1):
-            fresh = draw(rng, design, len(drawn.base))
-            others += seed_variance(replace(fresh, ability=drawn.ability).variant(0.0, "weaker"))
         for (loss, kind), shares in zip(wanted, found, strict=True):
-            of = moments(drawn.base, drawn.variant(loss, kind), design.groups)
-            of = replace(of, seeds=(of.seeds + others) / POOLED, freedom=POOLED * (design.seeds - 1))
-            for name, hits in _verdicts(of, drawn.base, design, loss).items():
+            of = moments(drawn.base, drawn.variant(loss, kind), groups)
+            before = _verdicts(replace(of, effect=np.full(len(drawn.base), weak)), drawn.base, loss)
+            said = _verdicts(of, drawn.base, loss) | {f"weak_{name}": hits for name, hits in before.items()}
+            for name, hits in said.items():
                 shares.setdefault(name, []).append(hits)
-    return [
-        {**design.described(), "loss": loss, "kind": kind if loss else "placebo",
-         **{name: round(float(np.concatenate(hits).mean()), 4) for name, hits in shares.items()},
-         **{f"predicted_{100 * margin:.0f}": round(predicted_chance(design, margin, loss, POOLED), 3)
-            for margin in MARGINS}}
-        for (loss, kind), shares in zip(wanted, found, strict=True)
-    ]  # fmt: skip
+    return [{**design.described(), "loss": loss, "kind": kind if loss else "placebo", **_shares(shares)}
+            for (loss, kind), shares in zip(wanted, found, strict=True)]  # fmt: skip
+
+
+def _shares(hits: dict[str, list[Floats]]) -> dict[str, float]:
+    return {name: round(float(np.concatenate(own).mean()), 4) for name, own in hits.items()}
+
+
+# --- unlike variants ---------------------------------------------------------------------------------------------
+
+Pool = Callable[[Floats, Floats, int], tuple[Floats, Floats]]
+"""Return the variance between seeds of the first variant, and its degrees of freedom, (draws,) each.
+
+The arguments are the two parts of `seed_parts` for all variants, (draws, variants), and one variant's degrees of
+freedom.
+"""
+
+
+def _own(between: Floats, answers: Floats, freedom: int) -> tuple[Floats, Floats]:
+    return between[:, 0] - answers[:, 0], np.full(len(between), float(freedom))
+
+
+def _mean(between: Floats, answers: Floats, freedom: int) -> tuple[Floats, Floats]:
+    return (between - answers).mean(axis=1), np.full(len(between), float(freedom * between.shape[1]))
+
+
+def _median(between: Floats, answers: Floats, freedom: int) -> tuple[Floats, Floats]:
+    """A median has about half the information of a mean, so it has half the degrees of freedom."""
+    return _typical(between, freedom) - answers.mean(axis=1), _mean(between, answers, freedom)[1] / 2
+
+
+def _typical(between: Floats, freedom: int) -> Floats:
+    return np.asarray(np.median(between, axis=1) / (gammaincinv(freedom / 2, 0.5) * 2 / freedom))
+
+
+def _larger(between: Floats, answers: Floats, freedom: int) -> tuple[Floats, Floats]:
+    value, many = _median(between, answers, freedom)
+    return np.maximum(value, _own(between, answers, freedom)[0]), many
+
+
+def _own_if_unlike(between: Floats, answers: Floats, freedom: int) -> tuple[Floats, Floats]:
+    """Return the larger of both, but with the variant's own freedom if an F test (10%) tells it from the median."""
+    value, many = _larger(between, answers, freedom)
+    unlike = between[:, 0] > fdtri(freedom, many, 0.9) * _typical(between, freedom)
+    return value, np.where(unlike, freedom, many)
+
+
+POOLS: dict[str, Pool] = {
+    "own": _own, "mean": _mean, "median": _median, "larger": _larger, "own_if_unlike": _own_if_unlike,
+}  # fmt: skip
+"""The rule, `own`, and alternatives that use the other variants of a run."""
+OTHERS = ("alike", "stable", "one noisy", "one diverged", "two diverged")
+"""The other variants: placebos whose seeds differ as the first one's, or not at all; or some of them are bad."""
+
+
+def unlike(rng: np.random.Generator, design: Design, draws: int, loss: float, others: str) -> dict[str, Any]:
+    """Judge one variant of `VARIANTS` by each way to estimate the variance between its seeds."""
+    shares: dict[str, list[Floats]] = {}
+    for drawn in chunks(rng, design, draws):
+        first = drawn.variant(loss, "weaker")
+        parts = [seed_parts(first), *(seed_parts(other) for other in _others(rng, drawn, others))]
+        between, answers = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
+        of = moments(drawn.base, first, design.groups)
+        for name, pool in POOLS.items():
+            value, freedom = pool(between, answers, design.seeds - 1)
+            said = _verdicts(replace(of, seeds=value, freedom=freedom), drawn.base, loss)
+            for figure in ("covered", "keeps_15", "loses_enough_15"):
+                shares.setdefault(f"{name}_{figure}", []).append(said[figure])
+    return {**design.described(), "loss": loss, "kind": others, **_shares(shares)}
+
+
+def _others(rng: np.random.Generator, drawn: Draws, others: str) -> Iterator[NDArray[np.bool_]]:
+    design, bad = drawn.design, {"one noisy": 1, "one diverged": 1, "two diverged": 2}.get(others, 0)
+    for number in range(VARIANTS - 1):
+        if number >= bad:
+            own = replace(design, spread=0.0) if others == "stable" else design
+            yield _again(rng, drawn, own).variant(0.0, "weaker")
+        elif others == "one noisy":
+            yield _again(rng, drawn, replace(design, spread=1.5)).variant(0.20, "weaker")
+        else:  # each seed keeps another share of the passes
+            kept = rng.choice([0.8, 0.5, 0.0], (len(drawn.base), design.seeds, 1))
+            stable = _again(rng, drawn, replace(design, spread=0.0)).variant(0.0, "weaker")
+            yield stable & (rng.random(stable.shape) < kept)
+
+
+def _again(rng: np.random.Generator, drawn: Draws, design: Design) -> Draws:
+    """Return draws of another variant on the same cases."""
+    return replace(draw(rng, design, len(drawn.base)), ability=drawn.ability)
 
 
 # --- sample sizes ------------------------------------------------------------------------------------------------
 
 
-def predicted(rng: np.random.Generator, draws: int) -> list[dict[str, Any]]:
+BASES = ((2.0, 2.0), (2.8, 1.2), (3.6, 0.4))
+
+
+def predicted(rng: np.random.Generator, design: Design, draws: int) -> list[dict[str, Any]]:
     """Compare `chance_shown` with the simulated share of placebos, and of losses of 5 points, that are shown."""
     rows = []
-    beta = ((2.0, 2.0), (2.8, 1.2), (3.6, 0.4))
-    for own, cases, seeds, grouped in product(beta, (20, 52, 130, 200, 400), (1, 3), (False, True)):
-        design = Design(own, cases, seeds, grouped=grouped)
-        for row in counted(rng, design, draws, [(0.0, "weaker"), (0.05, "weaker")]):
-            for margin in MARGINS:
-                told = predicted_chance(design, margin, row["loss"])
-                seen = row[f"keeps_{100 * margin:.0f}"]
-                told_of = {**design.described(), "base": design.base, "margin": margin, "loss": row["loss"]}
-                rows.append({**told_of, "predicted": round(told, 3), "simulated": seen, "error": round(told - seen, 3)})
+    for row in counted(rng, design, draws, [(0.0, "weaker"), (0.05, "weaker")]):
+        for margin in MARGINS:
+            told = predicted_chance(design, margin, row["loss"])
+            seen = row[f"keeps_{100 * margin:.0f}"]
+            told_of = {**design.described(), "base": design.base, "margin": margin, "loss": row["loss"]}
+            rows.append({**told_of, "predicted": round(told, 3), "simulated": seen, "error": round(told - seen, 3)})
     return rows
 
 
-def predicted_chance(design: Design, margin: float, loss: float, variants: int = 1) -> float:
-    """Return what the product predicts if the variance between seeds is pooled over this number of variants."""
-    return chance_shown(design.cases, design.base, margin, seeds=design.seeds, loss=loss, effect=design.effect,
-                        freedom=variants * (design.seeds - 1))  # fmt: skip
+def predicted_chance(design: Design, margin: float, loss: float) -> float:
+    """Return what the product predicts."""
+    group = mean_group(design.groups, design.cases)
+    return chance_shown(design.cases, design.base, margin, seeds=design.seeds, loss=loss, group=group)
 
 
-def enough(rng: np.random.Generator, draws: int) -> list[dict[str, Any]]:
+def enough(rng: np.random.Generator, design: Design, draws: int, margin: float) -> list[dict[str, Any]]:
     """Simulate the power with the number of cases that `cases_to_show` suggests for 80%."""
-    rows = []
-    for beta, margin, seeds, grouped in product(((2.0, 2.0), (2.8, 1.2), (3.6, 0.4)), MARGINS, (1, 3), (False, True)):
-        effect = design_effect(_group_names(1_400), 1_400) if grouped else 1.0
-        cases = cases_to_show(beta[0] / sum(beta), margin, seeds=seeds, effect=effect)
-        if cases is None:
-            continue
-        design = Design(beta, cases, seeds, grouped=grouped)
-        (row,) = counted(rng, design, draws, [(0.0, "weaker")])
-        rows.append({**design.described(), "base": design.base, "margin": margin,
-                     "simulated": row[f"keeps_{100 * margin:.0f}"]})  # fmt: skip
-    return rows
+    group = mean_group(_group_names(1_400, design.sizes), 1_400) if design.sizes else 1.0
+    cases = cases_to_show(design.base, margin, seeds=design.seeds, group=group)
+    if cases is None:
+        return []
+    design = replace(design, cases=cases)
+    (row,) = counted(rng, design, draws, [(0.0, "weaker")])
+    return [{**design.described(), "base": design.base, "margin": margin,
+             "simulated": row[f"keeps_{100 * margin:.0f}"]}]  # fmt: skip
 
 
 # --- claims ------------------------------------------------------------------------------------------------------
@@ -409,12 +525,21 @@ def enough(rng: np.random.Generator, draws: int) -> list[dict[str, Any]]:
 def claims(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Check what the rule claims, at its worst design. One seed with a seed effect is apart: no rule can see it."""
     fair = [row for row in rows if not (row["seeds"] == 1 and row["spread"])]
+    return [*_claims_of_intervals(fair), *_claims_of_margins(fair)]
+
+
+def _claims_of_intervals(fair: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     nothing = [row for row in fair if row["kind"] == "placebo"]
-    found = [
+    return [
         _claim("placebo: mean net loss, in points of all cases", nothing, "mean_points_of_all_cases", within=0.5),
         _claim("any loss: coverage of the two-sided 95% interval", fair, "covered", least=0.93),
         _claim("placebo: coverage of the two-sided 95% interval", nothing, "covered", least=0.93),
     ]
+
+
+def _claims_of_margins(fair: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    nothing = [row for row in fair if row["kind"] == "placebo"]
+    found = []
     for margin in MARGINS:
         name = f"{100 * margin:.0f}"
         what = f"placebo: said to lose more than {name} points"
@@ -422,6 +547,8 @@ def claims(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         found.append(_claim(f"{what}, however few cases the base passes", nothing, f"loses_{name}", most=0.01))
         for beyond, most in ((0.05, 0.05), (0.0, 0.065)):
             at = [row for row in fair if abs(row["loss"] - margin - beyond) < 1e-9]
+            if not at:
+                continue
             where = f"{100 * beyond:.0f} points beyond" if beyond else "exactly at"
             found.append(_claim(f"{where} a margin of {name}: shown to be below it", at, f"keeps_{name}", most=most))
     return found
@@ -468,38 +595,105 @@ def _claim(
     }  # fmt: skip
 
 
+def claims_of_whole_groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    whole = _claim("whole groups: coverage of the two-sided 95% interval", rows, "covered", least=0.93)
+    return [whole, *_claims_of_margins(rows)]
+
+
+def claims_of_unlike(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Check the rule, `own`, and show beside it what each way to pool says at its worst design."""
+    at, beyond, nothing = ([row for row in rows if row["loss"] == loss] for loss in (0.15, 0.20, 0.0))
+    alike = [row for row in nothing if row["kind"] == "alike"]
+    bad = [row for row in nothing if row["kind"] in OTHERS[2:]]
+    found = []
+    for name in POOLS:
+        found += [
+            _claim(f"{name}: coverage", rows, f"{name}_covered", least=0.93),
+            _claim(f"{name}: exactly at the margin, shown to be below it", at, f"{name}_keeps_15", most=0.065),
+            _claim(f"{name}: 5 points beyond the margin", beyond, f"{name}_keeps_15", most=0.05),
+            _claim(f"{name}: placebo said to lose", nothing, f"{name}_loses_enough_15", most=0.01),
+            _claim(f"{name}: placebo shown to keep, others alike", alike, f"{name}_keeps_15", least=0.0),
+            _claim(f"{name}: placebo shown to keep, bad others", bad, f"{name}_keeps_15", least=0.0),
+        ]
+    return found
+
+
 def designs() -> Iterator[Design]:
-    for beta, cases, (seeds, spread), grouped in product(BETAS, CASES, SEEDS, (False, True)):
-        yield Design(beta, cases, seeds, spread, grouped)
+    for beta, cases, (seeds, spread), sizes in product(BETAS, CASES, SEEDS, ((), SIZES)):
+        yield Design(beta, cases, seeds, spread, sizes)
 
 
-def losses() -> list[tuple[float, str]]:
-    return [(0.0, "weaker"), *((loss, kind) for loss in LOSSES[1:] for kind in KINDS)]
+def losses(design: Design) -> list[tuple[float, str]]:
+    """Return the losses and kinds to simulate. Single cases that break are whole groups of one case."""
+    kinds = (*KINDS, "whole") if design.sizes else KINDS
+    return [(0.0, "weaker"), *((loss, kind) for loss in LOSSES[1:] for kind in kinds)]
 
 
-def study(draws: int, few: int) -> dict[str, Any]:
-    """Run all parts. Each part has a generator of its own, so that another number of `draws` changes no other part."""
-    rows = [row for n, design in enumerate(designs())
-            for row in counted(np.random.default_rng([1, n]), design, draws, losses())]  # fmt: skip
-    plain = [Design(beta, cases, seeds, grouped=grouped)
-             for beta, cases, seeds, grouped in product(BETAS, CASES, (1, 3), (False, True))]  # fmt: skip
+Job = tuple[Callable[..., Any], tuple[int, ...], tuple[Any, ...]]
+"""A part of the study: a function, the seed of its generator, and its other arguments."""
+
+
+def parts(draws: int, few: int) -> dict[str, list[Job]]:
+    """Return the jobs of all parts. Each has a generator of its own, so that none changes the figures of another."""
+
+    def jobs(part: int, function: Callable[..., Any], given: Iterable[tuple[Any, ...]]) -> list[Job]:
+        return [(function, (part, n), arguments) for n, arguments in enumerate(given)]
+
+    plain = [Design(beta, cases, seeds, sizes=sizes)
+             for beta, cases, seeds, sizes in product(BETAS, CASES, (1, 3), ((), SIZES))]  # fmt: skip
     told = [(0.0, "weaker"), (0.15, "broken"), (0.20, "broken")]
-    beside = [alternatives(np.random.default_rng([2, n, m]), design, few, loss, kind)
-              for n, design in enumerate(plain) for m, (loss, kind) in enumerate(told)]  # fmt: skip
-    some = [Design((2.0, 2.0), cases, 3, spread, grouped)
-            for cases, spread, grouped in product((52, 200), (0.0, 0.25), (False, True))]  # fmt: skip
-    weaker = [(loss, "weaker") for loss in (0.0, 0.15, 0.20)]
-    together = [row for n, design in enumerate(some)
-                for row in pooled(np.random.default_rng([3, n]), design, draws // 2, weaker)]  # fmt: skip
-    sizes = predicted(np.random.default_rng(4), draws // 4)
-    suggested = enough(np.random.default_rng(5), draws // 4)
+    strong = [Design(beta, 130, seeds, sizes=sizes) for beta, seeds, sizes in
+              product(((2.0, 2.0), (8.0, 2.0), (19.0, 1.0)), (1, 3), ((2,), SIZES, (5,), (1, 1, 1, 10)))]  # fmt: skip
+    runs = [Design(beta, cases, seeds, spread) for beta, cases, seeds, spread in
+            product(((2.0, 2.0), (8.0, 2.0), (19.0, 1.0)), (52, 130), (2, 3, 5), (0.0, 0.25, 0.5, 1.0))]  # fmt: skip
+    sized = [Design(beta, cases, seeds, sizes=sizes)
+             for beta, cases, seeds, sizes in product(BASES, (20, 52, 130, 200, 400), (1, 3), ((), SIZES))]  # fmt: skip
+    margins = [(Design(beta, 0, seeds, sizes=sizes), draws // 4, margin)
+               for beta, margin, seeds, sizes in product(BASES, MARGINS, (1, 3), ((), SIZES))]  # fmt: skip
+    return {
+        "rows": jobs(1, counted, ((design, draws, losses(design)) for design in designs())),
+        "alternatives": jobs(2, alternatives, ((design, few, *loss) for design in plain for loss in told)),
+        "whole groups": jobs(3, whole_groups, ((design, draws) for design in strong)),
+        "unlike": jobs(4, unlike, ((design, draws // 2, *own) for design in runs for own in _told(design))),
+        "chance_shown": jobs(5, predicted, ((design, draws // 4) for design in sized)),
+        "cases_to_show": jobs(6, enough, margins),
+    }  # fmt: skip
+
+
+def _told(design: Design) -> list[tuple[float, str]]:
+    """Return the losses of the first variant, and the others: placebos where seeds differ as they do in real runs."""
+    found = [(0.0, others) for others in OTHERS if design.spread <= 0.25]
+    return [*found, *((loss, others) for loss in (0.15, 0.20) for others in OTHERS[:2] if design.spread)]
+
+
+def done(job: Job) -> Any:
+    function, seed, arguments = job
+    return function(np.random.default_rng(seed), *arguments)
+
+
+def study(draws: int, few: int, processes: int = 1) -> dict[str, Any]:
+    """Run all parts on this number of processes."""
+    wanted = parts(draws, few)
+    with ProcessPoolExecutor(processes) as pool:
+        running = {name: pool.map(done, jobs) for name, jobs in wanted.items()}
+        found = {name: list(results) for name, results in running.items()}
+    rows, whole, sizes, suggested = (
+        [row for several in found[name] for row in several]
+        for name in ("rows", "whole groups", "chance_shown", "cases_to_show")
+    )
+    beside, others = found["alternatives"], found["unlike"]
+    seen = [row for row in others if row["seeds"] > 2 and row["spread"] <= 0.5]
     return {
         "draws": draws, "correlation": CORRELATION,
         "claims": claims(rows),
         "placebos_without_seed_effect": by_cases(rows),
         "largest_difference_from_the_product": max(row["apart"] for row in beside),
         "alternatives": {"draws": few, "summary": _beside(beside), "rows": columns(beside)},
-        "pooled": {"variants": POOLED, "draws": draws // 2, "rows": together},
+        "whole_groups": {"draws": draws, "claims": claims_of_whole_groups(whole), "rows": columns(whole)},
+        "unlike_variants": {
+            "variants": VARIANTS, "draws": draws // 2,
+            "claims_for_3_or_5_seeds_and_spreads_up_to_0.5": claims_of_unlike(seen), "rows": columns(others),
+        },
         "chance_shown": {"draws": draws // 4, **_errors(sizes), "rows": columns(sizes)},
         "cases_to_show": {"draws": draws // 4, "power": 0.8, "rows": suggested},
         "rows": columns(rows),
@@ -552,10 +746,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=10_000)
     parser.add_argument("--few", type=int, default=400, help="Draws that the product's own functions judge.")
+    parser.add_argument("--processes", type=int, default=1, help="Their number does not change the figures.")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     given = parser.parse_args()
     command = f"python -m tests.studies.placebos --draws {given.draws} --few {given.few} --output {given.output}"
-    write_text(given.output, lines({"command": command, **study(given.draws, given.few)}))
+    write_text(given.output, lines({"command": command, **study(given.draws, given.few, given.processes)}))
 
 
 if __name__ == "__main__":

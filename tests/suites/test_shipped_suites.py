@@ -58,8 +58,8 @@ def test_workshop_can_show_a_loss() -> None:
     The base is assumed to pass 75% of the `retain` and `avoid` cases, and the variant to have three seeds.
     """
     asked = [case for case in WORKSHOP.of(Split.MAIN) if case.role in (Role.RETAIN, Role.AVOID)]
-    effect = net_loss.design_effect([case.group for case in asked], len(asked))
-    assert net_loss.chance_shown(len(asked), 0.75, WORKSHOP.margin / 100, effect=effect) >= 0.8
+    group = net_loss.mean_group([case.group for case in asked], len(asked))
+    assert net_loss.chance_shown(len(asked), 0.75, WORKSHOP.margin / 100, group=group) >= 0.8
 
 
 @pytest.mark.parametrize("name", NAMES)

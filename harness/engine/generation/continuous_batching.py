@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from harness.core.job import Prompt
 from harness.core.suite import Decoding
 from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
+from harness.engine.cuda_graphs import Capture, CudaGraphs, cuda_graph
 from harness.engine.generation.answers import answer_of, finish, stopped
 from harness.engine.generation.drafts import agreed, draft_likelihoods, draft_of
 from harness.engine.generation.log_probabilities import Evaluated, evaluate_all, texts_of
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import Cache
 
     from harness.engine.generation.kv_cache import Slots
+    from harness.engine.generation.masked_adapters import MaskedAdapters
 
 MOST_ROWS = 128
 """Largest number of rows in a batch on a GPU."""
@@ -43,6 +46,8 @@ _USABLE = 0.75
 """Share of free memory for keys and values; the rest is for the activations and logits of a step."""
 _SCORED_ROWS = 8
 """Rows that join whose scores are computed together in fp32; more would take much memory with a large vocabulary."""
+_REACH = 64
+"""With CUDA graphs, a step reads a multiple of this number of columns, so that few graphs are needed."""
 BASE = -1
 """The adapter position of rows without an adapter."""
 
@@ -119,11 +124,18 @@ def _bytes(adapter: Adapter) -> int:
 
 
 @contextlib.contextmanager
-def _stacked(base: Base, requests: Sequence[Request]) -> Iterator[tuple[Stack, list[int]]]:
-    """Stack the adapters on the base; yield the stack and each request's position in it."""
+def _stacked(
+    base: Base, requests: Sequence[Request], rows: int, *, graphs: bool
+) -> Iterator[tuple[Stack | MaskedAdapters, list[int]]]:
+    """Put the adapters on the base; yield them and each request's position among them."""
     adapters = [request.adapter for request in requests if request.adapter is not None]
     numbers = iter(range(len(adapters)))
-    stack = Stack(base.model, adapters)
+    stack: Stack | MaskedAdapters | None = None
+    if graphs:
+        from harness.engine.generation.masked_adapters import masked
+
+        stack = masked(base.model, adapters, rows)
+    stack = stack or Stack(base.model, adapters, dtype=base.model.dtype if graphs else None)
     try:
         yield stack, [BASE if request.adapter is None else next(numbers) for request in requests]
     finally:
@@ -137,13 +149,15 @@ def answer_requests(
     *,
     rows: int = 64,
     join_tokens: int = JOIN_TOKENS,
+    capture: Capture = cuda_graph,
     progress: Callable[[str, int], None],
 ) -> Iterator[tuple[str, list[Answer]]]:
     """Yield each request's answers, in the order of its prompts, when all of them are complete.
 
     The batch has at most `rows` rows; if it does not fit in the GPU's memory, their number is halved.
     """
-    with dequantised(base), _stacked(base, requests) as (stack, positions):
+    graphs = CudaGraphs(capture) if base.machine.kind is DeviceKind.CUDA or capture is not cuda_graph else None
+    with dequantised(base), _stacked(base, requests, rows, graphs=graphs is not None) as (stack, positions):
         slots = [
             _slot(base, request.name, position, prompt, decoding)
             for request, position in zip(requests, positions, strict=True)
@@ -155,7 +169,7 @@ def answer_requests(
         wanted = {request.name: request.prompts for request in requests}
         for name in [name for name, count in left.items() if not count]:
             yield name, []
-        for slot in _Batch(base, stack, decoding, rows, join_tokens).complete(slots):
+        for slot in _Batch(base, stack, decoding, rows, join_tokens, graphs).complete(slots):
             answers = done[slot.request]
             finished = finish(base.tokenizer, slot.tokens, _ends(base), decoding)
             given = evaluated.get((slot.request, slot.prompt.key), Evaluated())
@@ -171,7 +185,9 @@ def _ends(base: Base) -> set[int]:
     return set(base.model.generation_config.eos_token_id)
 
 
-def _evaluated(base: Base, stack: Stack, slots: Sequence[_Slot], rows: int) -> dict[tuple[str, str], Evaluated]:
+def _evaluated(
+    base: Base, stack: Stack | MaskedAdapters, slots: Sequence[_Slot], rows: int
+) -> dict[tuple[str, str], Evaluated]:
     """Return the log-probabilities of choices, and of references that are no drafts, by request and prompt."""
     asked = [(slot, replace(slot.prompt, reference=None) if slot.draft else slot.prompt) for slot in slots]
     asked = [(slot, prompt) for slot, prompt in asked if texts_of(prompt)]
@@ -236,8 +252,18 @@ def _slot(base: Base, request: str, adapter: int, prompt: Prompt, decoding: Deco
 class _Batch:
     """The rows that are decoded together."""
 
-    def __init__(self, base: Base, stack: Stack, decoding: Decoding, rows: int, join_tokens: int) -> None:
+    def __init__(
+        self,
+        base: Base,
+        stack: Stack | MaskedAdapters,
+        decoding: Decoding,
+        rows: int,
+        join_tokens: int,
+        graphs: CudaGraphs | None,
+    ) -> None:
         self._base, self._stack, self._decoding = base, stack, decoding
+        # In a `Stack`, the kernels depend on the rows, so that a graph would only last until other rows join.
+        self._graphs = None if isinstance(stack, Stack) and stack.adapters else graphs
         self._rows, self._join_tokens = rows, join_tokens
         self._ends = _ends(base)
         # Have at least four rows on a CPU: smaller batches use another matrix product, which rounds differently.
@@ -272,6 +298,7 @@ class _Batch:
                     raise
                 waiting = sorted([*self._active, *waiting], key=lambda slot: -len(slot.given))
                 self._slots, self._cache, self._rows = [], None, self._rows // 2
+                self._drop_graphs()
                 torch.cuda.empty_cache()
                 continue
             yield from ended
@@ -307,6 +334,7 @@ class _Batch:
 
         from harness.engine.generation.kv_cache import Slots, slot_cache
 
+        self._drop_graphs()
         device = self._base.device
         count = max(self._least, min(self._rows, len(waiting)))
         columns = max(len(slot.ids) for slot in waiting) + self._decoding.max_new_tokens
@@ -361,6 +389,7 @@ class _Batch:
 
         from harness.engine.generation.kv_cache import keep
 
+        self._drop_graphs()
         kept = [number for number, slot in enumerate(self._slots) if not slot.ended]
         kept += [number for number, slot in enumerate(self._slots) if slot.ended][: max(0, self._least - len(kept))]
         rows = torch.tensor(kept, device=self._base.device)
@@ -401,19 +430,32 @@ class _Batch:
     def _step(self) -> list[_Slot]:
         """Generate one token for every row in the batch; return the slots that end with that token."""
         reach = 1 + max(slot.column for slot in self._active)
+        if self._graphs:
+            reach = min(-(-reach // _REACH) * _REACH, self._places.columns)
         self._mask.scatter_(1, self._columns[:, None], value=True)
         self._places.step(self._columns, reach)
-        scores = self._logits(self._last, self._mask[:, :reach], self._positions, 1)[:, -1].float()
+        scores = self._next_logits(reach)[:, -1].float()
         active = self._active
         taken, logs = choose(scores, self._decoding.temperature, _generators(self._slots))
         for slot, token, log in zip(self._slots, taken.tolist(), logs.tolist(), strict=True):
             if not slot.ended:
                 self._append(slot, token, log)
-        self._last = taken[:, None]
-        self._positions = self._positions + 1
+        # The tensors stay the same: a CUDA graph reads them.
+        self._last.copy_(taken[:, None])
+        self._positions.add_(1)
         # Rows that have ended may write to the last column again and again: their output is discarded.
-        self._columns = (self._columns + 1).clamp(max=self._places.columns - 1)
+        self._columns.add_(1).clamp_(max=self._places.columns - 1)
         return [slot for slot in active if slot.ended]
+
+    def _next_logits(self, reach: int) -> torch.Tensor:
+        """Return the logits after the last token of every row, (rows, 1, vocabulary)."""
+        compute = partial(self._logits, self._last, self._mask[:, :reach], self._positions, 1)
+        return self._graphs((len(self._slots), reach), compute) if self._graphs else compute()
+
+    def _drop_graphs(self) -> None:
+        """Drop the graphs: the tensors that they read are about to be replaced."""
+        if self._graphs:
+            self._graphs.drop()
 
     def _logits(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, last: int) -> torch.Tensor:
         """Return the logits at the last tokens, (rows, last, vocabulary).

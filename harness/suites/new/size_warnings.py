@@ -33,8 +33,8 @@ def _judged_by_f1_only(suite: Suite) -> Iterator[str]:
     count = sum([a.type for a in case.assertions] == ["f1"] for case in suite.cases)
     if count:
         yield (
-            f"{count} cases are judged only by the share of common words, so one wrong word can pass: "
-            "add the word that matters, as {type: icontains, value: ...}."
+            f"{plural(count, 'case')} {'is' if count == 1 else 'are'} judged only by the share of common words, so one "
+            "wrong word can pass: add the word that matters, as {type: icontains, value: ...}."
         )
 
 

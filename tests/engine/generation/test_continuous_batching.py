@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from harness.core.answers import Answer
 from harness.core.job import Prompt
@@ -17,6 +18,7 @@ from harness.engine.generation.continuous_batching import Request, answer_reques
 from harness.engine.loading import Base
 from harness.engine.tokenization import render
 from tests.support.closeness import assert_same_answers
+from tests.support.cuda_graphs import Recorder
 from tests.support.fused_passes import together
 from tests.support.short_trainings import SHORT, SUITE, ask, prompts, rows_of
 
@@ -86,10 +88,29 @@ def test_rows_that_join_late_answer_the_same(
     assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows, join_tokens=join_tokens)) == said(whole)
 
 
+@pytest.mark.parametrize("rows", [4, 9, 64])
+def test_steps_that_are_replayed_as_graphs_answer_the_same(base: Base, adapters: list[Path | None], rows: int) -> None:
+    """Answers are the same if every step computes all adapters and is a CUDA graph, also when rows join and leave."""
+    asked, capture = prompts(*TEXTS[:7]), Recorder(dtype=torch.float32)
+    whole = mixed(base, adapters, asked, Decoding(30, stop=("!",)))
+    assert said(mixed(base, adapters, asked, Decoding(30, stop=("!",)), rows=rows, capture=capture)) == said(whole)
+    assert capture.replayed > capture.captured
+
+
+def test_an_adapter_that_is_not_finite_harms_no_other_model(base: Base, adapters: list[Path | None]) -> None:
+    """With graphs, the other models of a batch answer as before if the weights of one adapter are not finite."""
+    asked, requests = prompts(*TEXTS[:3]), [Request("base", None, prompts(*TEXTS[:3]))]
+    good = read_adapter(base, next(at for at in adapters if at))
+    assert good is not None
+    bad = replace(good, weights={name: (a, torch.full_like(b, torch.nan)) for name, (a, b) in good.weights.items()})
+    requests += [Request("good", good, asked), Request("bad", bad, asked)]
+    capture = Recorder(dtype=torch.float32)
+    found = dict(answer_requests(base, requests, Decoding(12), capture=capture, progress=lambda *_: None))
+    assert said([found["base"], found["good"]]) == said(mixed(base, adapters[:2], asked, Decoding(12)))
+
+
 def test_rows_that_do_not_fit_restart_in_a_smaller_batch(base: Base, adapters: list[Path | None]) -> None:
     """If memory runs out, unfinished rows start again in a smaller batch, and answers stay the same."""
-    import torch
-
     asked, decoding = prompts(*TEXTS[:6]), Decoding(12)
     expected, seen = mixed(base, adapters[:3], asked, decoding), []
 

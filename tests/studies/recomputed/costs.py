@@ -81,6 +81,12 @@ def peak(cost: Data) -> float:
     return found
 
 
+def on_gpu(cost: Data) -> float:
+    """Return the peak of GPU memory, with the CUDA context if it was measured; 0 on a CPU."""
+    figure = cost["peak_device"] or cost["peak_reserved"] or cost["peak_allocated"]
+    return float(figure["value"]) if figure else 0.0
+
+
 def cost_of(outcome: Data, phase: str) -> Data | None:
     return next((cost for cost in outcome["costs"] if cost["phase"] == phase), None)
 

@@ -341,11 +341,11 @@ def net_loss(
         return Loss(None, None, None)
     sums = np.array([sums_by_group(x - b, groups), sums_by_group(y - v, groups)])
     found = sums.shape[1]
-    clusters = int(found * times)
+    clusters = int(len(x) / mean_group(groups) * times)
     if clusters < 2:
         return Loss(100 * (1 - v / b), None, 100.0)
     spread = found / max(1, found - 1) / len(x) ** 2 / times * sums @ sums.T
-    effect = max(1.2, 1 + 0.25 * (mean_group(groups) - 1))
+    effect = floor_effect(base, groups)
     of_cases = stats.t.ppf(level, clusters - 1) ** 2
     of_seeds = (stats.t.ppf(level, seeds[1]) if seeds[1] else stats.norm.ppf(level)) ** 2 * max(0.0, seeds[0])
 
@@ -371,10 +371,15 @@ def net_loss(
     return Loss(100 * (1 - v / b), 100 * (1 - end(highest)), upper)
 
 
-def least_passes(groups: Sequence[str], margin: float) -> int:
+def floor_effect(base: Array, groups: Sequence[str]) -> float:
+    """Return how many cases that the base passes are in the group of a case that it passes, on average."""
+    passes = sums_by_group(base.mean(0), groups)
+    return max(1.2, float((passes**2).sum() / passes.sum())) if passes.any() else 1.2
+
+
+def least_passes(base: Array, groups: Sequence[str], margin: float) -> int:
     """Return how many cases the base must pass before a variant that breaks none is shown to lose less than a share."""
-    effect = max(1.2, 1 + 0.25 * (mean_group(groups) - 1))
-    return math.ceil(effect * stats.norm.ppf(0.95) ** 2 * (1 - margin) / margin)
+    return math.ceil(floor_effect(base, groups) * stats.norm.ppf(0.95) ** 2 * (1 - margin) / margin)
 
 
 def cases_needed(
@@ -395,18 +400,20 @@ def cases_needed(
     return high
 
 
-def chance_shown(base: float, margin: float, cases: int, seeds: int, effect: float) -> float:
+def chance_shown(base: float, margin: float, cases: int, seeds: int, group: float) -> float:
     """Return the probability that a variant without a loss is shown to lose less than the share `margin`.
 
+    `group` is the mean size of the group of a case; results in a group are assumed to have a correlation of 0.25.
     Pass probabilities of cases follow a beta distribution with the concentration 4. The base answers once, the variant
     once a seed, and seeds do not differ; their estimated variance is a multiple of chi-square.
     """
     between = base * (1 - base) / 5
     answers = base - between - base**2
     residual = (1 - margin) ** 2 * base * (1 - base) + between + answers / seeds - 2 * (1 - margin) * between
+    effect = 1 + 0.25 * (group - 1)
     error = max(effect * residual / cases, 1e-12)
-    clusters = max(2, int(cases / (1 + (effect - 1) / 0.25)))
-    floor = max(1.2, effect) * margin * (1 - margin) * base / cases
+    clusters = max(2, int(cases / group))
+    floor = max(1.2, 1 + (group - 1) * (base + 0.25 * (1 - base))) * margin * (1 - margin) * base / cases
     width = stats.t.ppf(0.95, clusters - 1) ** 2 * max(error, floor)
     freedom = seeds - 1
     ratios = stats.chi2.ppf((np.arange(32) + 0.5) / 32, freedom) / freedom if freedom else np.zeros(1)

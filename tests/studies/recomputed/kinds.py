@@ -196,10 +196,10 @@ def _can_show(page: Page) -> None:
     expected = bool(page.html.all("section", id="learned-lost-section")) and rate.passed and 0 < margin < 100
     page.checks.equal("what can be shown", "sentence", str(bool(notes)), str(bool(expected)))
     for note in notes:
-        effect = 1 + 0.25 * (mean_group(run.groups(cases)) - 1)
+        group = mean_group(run.groups(cases))
         seeds = max(1, len(run.results["run"]["plan"]["seeds"]))
         for shown, chance in re.findall(r"less than (\S+) points with a probability of (\d+)%", note):
-            right = chance_shown(rate.passed / rate.total, float(shown) / 100, len(cases), seeds, effect)
+            right = chance_shown(rate.passed / rate.total, float(shown) / 100, len(cases), seeds, group)
             page.checks.equal("what can be shown", f"{shown} points", chance, f"{100 * right:.0f}")
         page.checks.equal("what can be shown", "margin", note.split("margin is ")[-1], f"{margin:g} points.")
         page.checks.equal("what can be shown", "cases", note.split("these ")[1].split(" ")[0], str(len(cases)))

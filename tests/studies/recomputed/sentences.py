@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.studies.recomputed.costs import counted, duration, memory, peak, probes
+from tests.studies.recomputed.costs import counted, duration, memory, on_gpu, peak, probes
 from tests.studies.recomputed.figures import (
     BASE,
     GUARDED,
@@ -97,22 +97,9 @@ class Guarded:
 
     @property
     def seeds(self) -> tuple[float, int]:
-        """Return the variance between seeds: pooled, if at least four variants have as many seeds, else its own.
-
-        Only variants of the same base are pooled.
-        """
+        """Return the variance between the variant's seeds, with its degrees of freedom."""
         own = seed_variance(self.own)
-        if own is None:
-            return 0.0, 0
-        freedom = len(self.own) - 1
-        base = self.run.base_of(self.name)
-        alike = [v["name"] for v in self.run.variants if self.run.base_of(v["name"]) == base]
-        others = [Guarded(self.run, name, self.roles) for name in alike]
-        scores = [other.own for other in others if other.known and len(other.own) == len(self.own)]
-        if self.split != "main" or len(scores) < 4:
-            return own, freedom
-        parts = [part for each in scores if (part := seed_variance(each)) is not None]
-        return float(np.mean(parts)), freedom * len(parts)
+        return (0.0, 0) if own is None else (own, len(self.own) - 1)
 
     def loss(self, level: float) -> Loss:
         return net_loss(self.base, self.own, self.groups, level, self.seeds)
@@ -130,7 +117,7 @@ class Guarded:
             return "keeps"
         passed = float(self.base.mean(0).sum())
         found = self.loss(0.95)
-        if found.upper is None or passed < (least_passes(self.groups, margin / 100) if margin else 1):
+        if found.upper is None or passed < (least_passes(self.base, self.groups, margin / 100) if margin else 1):
             return "cannot tell"
         if found.upper < margin:
             return "keeps"
@@ -144,7 +131,8 @@ class Guarded:
         if found is None or self.split != "main":
             return found
         return max(
-            found, math.ceil((least_passes(self.groups, margin / 100) if margin else 1) / float(self.base.mean()))
+            found,
+            math.ceil((least_passes(self.base, self.groups, margin / 100) if margin else 1) / float(self.base.mean())),
         )
 
 
@@ -337,9 +325,9 @@ class Sentence:
 
     def _chance(self, cases: int) -> float:
         rate = self.run.rate(BASE, GUARDED)
-        effect = 1 + 0.25 * (mean_group(self.run.groups(self.run.cases_of("main", GUARDED))) - 1)
+        group = mean_group(self.run.groups(self.run.cases_of("main", GUARDED)))
         seeds = max(1, len(self.run.results["run"]["plan"]["seeds"]))
-        return chance_shown(rate.passed / rate.total, self.run.suite["margin"] / 100, cases, seeds, effect)
+        return chance_shown(rate.passed / rate.total, self.run.suite["margin"] / 100, cases, seeds, group)
 
     def counts(self, found: re.Match[str]) -> None:
         """How many guarded cases the base passes, and how many the variant breaks and fixes."""
@@ -437,7 +425,9 @@ class Sentence:
     def cost(self, found: re.Match[str]) -> None:
         trained = counted(self.run.outcome(self.page.compared))
         seconds = float(np.mean([training["cost"]["seconds"]["value"] for training in trained]))
-        most = max(peak(training["cost"]) for training in trained)
+        outcome = self.run.outcome(self.run.chosen or "")
+        alone = [each for each in outcome["costs"] if each["models"] == 1]
+        most = max((on_gpu(each) for each in alone), default=0) or max(peak(training["cost"]) for training in trained)
         self.equal("cost", str(found.groups()), str((duration(seconds), memory(most))))
 
     def probe(self, found: re.Match[str]) -> None:

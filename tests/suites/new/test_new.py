@@ -38,7 +38,7 @@ def test_cases_with_only_f1_are_reported(tmp_path: Path) -> None:
     text = "question,answer\nOf what is it made?,It is made of the very best cork.\nPrice?,42 dollars.\n"
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
     warnings = make(tmp_path / "mine", tmp_path / "rows.csv").warnings
-    assert [line for line in warnings if line.startswith("1 cases are judged only by the share of common words")]
+    assert [line for line in warnings if line.startswith("1 case is judged only by the share of common words")]
 
 
 def test_an_existing_folder_is_never_changed(tmp_path: Path) -> None:

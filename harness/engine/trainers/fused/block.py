@@ -19,6 +19,8 @@ class Block:
 
     gradients: torch.Tensor | None = None
     """The gradients of `weights` in the same shape, while the adapters are trained."""
+    outputs: Outputs | None = None
+    """What is known of the gradients of the adapters' outputs, while the adapters are trained in fp16."""
 
     def __init__(
         self,
@@ -52,6 +54,36 @@ class Block:
         parts = torch.split(matrix, [half.numel() for half in halves], dim=1)
         views = [part.view(len(self.members), *half) for part, half in zip(parts, halves, strict=True)]
         return dict(zip(self.shapes, zip(views[::2], views[1::2], strict=True), strict=True))
+
+
+class Outputs:
+    """The largest number in the gradient of each adapter's output.
+
+    PEFT multiplies this gradient by the scaling of the adapter, which may overflow in fp16. GradScaler then skips the
+    step. A fused pass multiplies smaller numbers instead, so it must find out by itself which steps to skip.
+    """
+
+    def __init__(self, scalings: torch.Tensor) -> None:
+        """Begin at zero; `scalings` is (modules, members), in fp16."""
+        import torch
+
+        self._scalings = scalings.abs()
+        self.of_pass = torch.zeros_like(scalings)
+        """The largest numbers of the current pass, (modules, members), which backward writes."""
+        self._largest = torch.zeros_like(scalings)
+
+    def zero(self) -> None:
+        self.of_pass.zero_()
+        self._largest.zero_()
+
+    def end_pass(self) -> None:
+        import torch
+
+        torch.maximum(self._largest, self.of_pass, out=self._largest)
+
+    def overflowed(self) -> torch.Tensor:
+        """Return whether the gradient of an output, times the scaling, overflowed for each member, (members,)."""
+        return ~(self._largest * self._scalings).isfinite().all(0)
 
 
 def padded_shapes(names: Sequence[str], members: Sequence[Mapping[str, Pair]]) -> Shapes:

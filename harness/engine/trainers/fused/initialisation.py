@@ -56,7 +56,7 @@ def initial_adapters(base: Base, trials: Sequence[tuple[Settings, int]]) -> list
     def drawn(trial: tuple[Settings, int]) -> InitialAdapter:
         settings, seed = trial
         adapter, config = kinds[repr(lora_config(settings))]
-        return _initial(base, adapter, config, _draw(shapes_of(adapter.weights), seed))
+        return _initial(base, adapter, config, _draw(shapes_of(adapter.weights), seed, base.device))
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         return list(threads.map(drawn, trials))
@@ -113,12 +113,12 @@ def _draws_as_peft(base: Base, like: Adapter, config: LoraConfig) -> bool:
     few.target_modules = {str(number) for number in range(len(names))}
     set_seed(0)
     by_peft = [half.detach() for layer in inject_adapter_in_model(few, modules) for half in _pair(layer)]
-    drawn = _draw(shapes_of({name: like.weights[name] for name in names}), 0)
+    drawn = _draw(shapes_of({name: like.weights[name] for name in names}), 0, base.device)
     return _rounded(base, drawn).equal(_rounded(base, torch.cat([half.flatten() for half in by_peft])))
 
 
-def _draw(shapes: Shapes, seed: int) -> torch.Tensor:
-    """Draw an adapter of these shapes in main memory in fp32, (size,), using random numbers in PEFT's order.
+def _draw(shapes: Shapes, seed: int, device: torch.device) -> torch.Tensor:
+    """Draw an adapter of these shapes in fp32, (size,), using random numbers in PEFT's order.
 
     For each module, PEFT makes two new linear layers, which draws `A` and `B`. Then it draws `A` again and sets `B` to
     zero.
@@ -126,11 +126,14 @@ def _draw(shapes: Shapes, seed: int) -> torch.Tensor:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    vector = torch.empty(size_of(shapes), dtype=torch.float32)
+    vector = torch.zeros(size_of(shapes), dtype=torch.float32, device=device)
+    # Drawing into a few hundred kilobytes, again and again, is faster than into main memory that was never used before.
+    scratch = torch.empty(max(half.numel() for pair in shapes.values() for half in pair), dtype=torch.float32)
     for a, b in pairs_of(vector, shapes).values():
         for half in (a, b, a):
-            torch.nn.init.kaiming_uniform_(half, a=math.sqrt(5), generator=generator)
-        b.zero_()
+            drawn = scratch[: half.numel()].view(half.shape)
+            torch.nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
+        a.copy_(scratch[: a.numel()].view(a.shape))
     return vector
 
 

@@ -26,13 +26,15 @@ class StackedLinear(torch.nn.Module):
     """The matrices `B` of all members; shape (members, output features, largest rank)."""
     gradients: Pair | None
     """Tensors in the shapes of `A` and `B` to which backward adds their gradients; None if nothing is trained."""
+    largest: torch.Tensor | None
+    """Where backward writes the largest number in the gradient of each member's output, (members,); or None."""
 
     def __init__(self, base_layer: torch.nn.Module, current: CurrentPass, number: int) -> None:
         """Wrap `base_layer`; `number`, the layer's position in the stack, is a part of each dropout seed."""
         super().__init__()
         self.base_layer = base_layer
         self.members: tuple[int, ...] = ()
-        self.gradients = None
+        self.gradients = self.largest = None
         self.reached = False
         """Whether backward has added a gradient."""
         self.recomputed = False
@@ -45,7 +47,7 @@ class StackedLinear(torch.nn.Module):
 
         The layer computes with `A`, (members, rank, in), and `B`, (members, out, rank), without copying them.
         """
-        self.members, self.gradients = members, None
+        self.members, self.gradients, self.largest = members, None, None
         self.A, self.B = (half.detach().requires_grad_() for half in pair)
         self.scaling = torch.tensor(scaling, dtype=self.A.dtype, device=self.A.device)[:, None, None]
 

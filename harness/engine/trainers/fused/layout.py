@@ -28,22 +28,27 @@ class CurrentPass:
 
     def __init__(self) -> None:
         self.rows: tuple[PassRow, ...] = ()
+        self.slots: tuple[int, ...] = ()
+        """The slot of each row."""
         self.dropouts: tuple[float, ...] = ()
-        self._layouts: dict[tuple[int, ...], Layout] = {}
+        self._layouts: dict[tuple[int, ...], dict[tuple[int, ...], Layout]] = {}
+        self._current: dict[tuple[int, ...], Layout] = {}
 
     def set_dropouts(self, dropouts: Sequence[float]) -> None:
         """Set the dropout of every slot, and discard the layouts that were computed before the slots changed."""
-        self.dropouts, self._layouts = tuple(dropouts), {}
+        self.dropouts, self._layouts, self._current = tuple(dropouts), {}, {}
 
     def enter(self, rows: Sequence[PassRow]) -> None:
         """Set the rows of the next pass, sorted by slot. They stay valid until the backward of that pass has ended."""
-        self.rows, self._layouts = tuple(rows), {}
+        self.rows, self.slots = tuple(rows), tuple(row.slot for row in rows)
+        # Layouts are kept for later passes with the same slots: a CUDA graph can make none, and reads their tensors.
+        self._current = self._layouts.setdefault(self.slots, {})
 
     def layout(self, members: tuple[int, ...], device: torch.device) -> Layout | None:
         """Return the layout of the current pass's rows of these slots; None if the pass has no row of them."""
-        if members not in self._layouts:
-            self._layouts[members] = Layout([row.slot for row in self.rows], members, device)
-        found = self._layouts[members]
+        if members not in self._current:
+            self._current[members] = Layout(self.slots, members, device)
+        found = self._current[members]
         return found if found.any else None
 
 

@@ -22,7 +22,13 @@ def stacked_product(x: torch.Tensor, given: torch.Tensor | None, layer: StackedL
 
     `given` is the input of the adapters, (members, depth * tokens, in); None if it is `x` itself.
     """
-    result: torch.Tensor = _StackedProduct.apply(x, given, layer.A, layer, layout)  # type: ignore[no-untyped-call]
+    # When backward recomputes a checkpointed layer, PyTorch stops after the last tensor that was saved for backward.
+    # `_Saved` saves all of them before the product, so the product of the layer's last module is never recomputed.
+    with torch.no_grad():
+        weight = _matrix(layer.base_layer, x.dtype)
+        inner = _inner(layout.gather(x, fill=True) if given is None else given, layer)
+    promised = _Saved.apply(x, given, layer.A, inner, weight, layer, layout)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _Computed.apply(promised, x.detach(), inner, weight, layer, layout)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -45,8 +51,11 @@ def _matrix(module: Any, dtype: torch.dtype) -> torch.Tensor:
     return (module.weight if found is None else found).to(dtype)
 
 
-class _StackedProduct(torch.autograd.Function):
-    """`stacked_product`. The input `_a` only tells autograd that the output needs a gradient."""
+class _Saved(torch.autograd.Function):
+    """Saves what the backward of `stacked_product` needs, and is that backward.
+
+    Its output only stands for the result and has no memory. `_a` only tells autograd that the output needs a gradient.
+    """
 
     @staticmethod
     def forward(
@@ -54,18 +63,16 @@ class _StackedProduct(torch.autograd.Function):
         x: torch.Tensor,
         given: torch.Tensor | None,
         _a: torch.Tensor,
+        inner: torch.Tensor,
+        weight: torch.Tensor,
         layer: StackedLinear,
         layout: Layout,
     ) -> torch.Tensor:
-        module: Any = layer.base_layer
-        weight = _matrix(module, x.dtype)
-        result = torch.nn.functional.linear(x, weight, None if module.bias is None else module.bias.to(x.dtype))
-        inner = _inner(layout.gather(x, fill=True) if given is None else given, layer)
         # While a layer is run again in backward, its matrix is kept, so that it is dequantised once for both. In the
         # first run, checkpointing drops everything that is saved.
         ctx.save_for_backward(x if given is None else given, inner, *([weight] if layer.recomputed else []))
         ctx.layer, ctx.layout, ctx.own_input = layer, layout, given is not None
-        return layout.add_product(result, inner, layer.B.transpose(1, 2), in_place=True)
+        return x.new_zeros(()).expand(*x.shape[:-1], len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
@@ -81,7 +88,29 @@ class _StackedProduct(torch.autograd.Function):
                 of_x = layout.add_product(of_x, of_inner, layer.A, in_place=True)
         if ctx.own_input and ctx.needs_input_grad[1]:
             of_given = torch.bmm(of_inner, layer.A)
-        return of_x, of_given, None, None, None
+        return of_x, of_given, None, None, None, None, None
+
+
+class _Computed(torch.autograd.Function):
+    """Computes the result of `stacked_product`, and hands its gradient to `_Saved`."""
+
+    @staticmethod
+    def forward(
+        _ctx: Any,
+        _promised: torch.Tensor,
+        x: torch.Tensor,
+        inner: torch.Tensor,
+        weight: torch.Tensor,
+        layer: StackedLinear,
+        layout: Layout,
+    ) -> torch.Tensor:
+        bias: torch.Tensor | None = layer.base_layer.bias  # type: ignore[assignment]
+        result = torch.nn.functional.linear(x, weight, None if bias is None else bias.to(x.dtype))
+        return layout.add_product(result, inner, layer.B.transpose(1, 2), in_place=True)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+        return gradient, None, None, None, None, None
 
 
 class _AddedProduct(torch.autograd.Function):
@@ -122,6 +151,8 @@ def _add_gradients(
     if layer.gradients is None:
         raise ValueError("backward runs before zero_grad")
     own = layout.gather(gradient, fill=True)
+    if layer.largest is not None:
+        torch.linalg.vector_norm(own, torch.inf, dim=(1, 2), out=layer.largest)
     of_inner = torch.bmm(own, layer.B).mul_(layer.scaling)
     of_a, of_b = layer.gradients
     of_b.baddbmm_(own.transpose(1, 2), inner)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.engine.trainers.fused.block import Block, padded_shapes
+from harness.engine.trainers.fused.block import Block, Outputs, padded_shapes
 from harness.engine.trainers.fused.layout import CurrentPass, PassRow
 from harness.engine.trainers.fused.vectors import pairs_of, shapes_of
 
@@ -101,32 +101,60 @@ class Stack:
 
     # --- training -------------------------------------------------------------------------------------------------
 
+    @property
+    def pattern(self) -> tuple[int, ...] | None:
+        """The slot of each row of the pass; None if trials have dropout, since each pass then has its own numbers."""
+        return None if any(adapter.dropout for adapter in self.adapters) else self._pass.slots
+
     def zero_grad(self) -> None:
         """Set the gradients of all trials to zero."""
+        import torch
+
         for block in self._blocks:
             if block.gradients is None:
                 block.gradients = block.weights.new_zeros(block.weights.shape)
                 for name, pair in block.stacked(block.gradients).items():
                     self.layers[name].gradients = pair
+                if block.weights.dtype is torch.float16:
+                    self._watch(block)
             else:
                 block.gradients.zero_()
+                if block.outputs:
+                    block.outputs.zero()
 
-    def recompute(self) -> None:
-        """Tell the layers that gradient checkpointing runs them a second time in backward."""
-        for layer in self.layers.values():
-            layer.recomputed = True
+    def _watch(self, block: Block) -> None:
+        import torch
+
+        layers = [self.layers[name] for name in block.shapes]
+        block.outputs = Outputs(torch.stack([layer.scaling.flatten() for layer in layers]))
+        for layer, largest in zip(layers, block.outputs.of_pass, strict=True):
+            layer.largest = largest
+
+    def end_pass(self) -> None:
+        """Take note of the gradients of a pass whose backward has ended."""
+        for block in self._blocks:
+            if block.outputs:
+                block.outputs.end_pass()
 
     def reached(self) -> set[str]:
         """Return the names of the modules whose adapters have got a gradient."""
         return {name for name, layer in self.layers.items() if layer.reached}
 
     def norms(self, dtype: torch.dtype) -> torch.Tensor:
-        """Return the Euclidean norm of each trial's gradient, (trials,), computed in `dtype`."""
+        """Return the Euclidean norm of each trial's gradient, (trials,), computed in `dtype`.
+
+        It is NaN if the gradient overflows in fp16, or would overflow if PEFT computed it.
+        """
         import torch
 
         norm = torch.linalg.vector_norm
         rows = [[block.row(_gradients(block), slot) for block in self._of(slot)] for slot in range(len(self.adapters))]
-        return torch.stack([norm(torch.stack([norm(row, dtype=dtype) for row in own])) for own in rows])
+        found = torch.stack([norm(torch.stack([norm(row, dtype=dtype) for row in own])) for own in rows])
+        for block in self._blocks:
+            if block.outputs:
+                over = torch.tensor(block.members, device=found.device)[block.outputs.overflowed()]
+                found[over] = torch.nan
+        return found
 
     def read_gradient(self, slot: int, vector: torch.Tensor) -> None:
         """Copy a trial's gradient to `vector`, (size,): all `A` and `B` in the order of the trial's modules."""

@@ -19,16 +19,20 @@ from harness.core.errors import EngineError
 from harness.core.settings import Settings, unfusible
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
+from harness.engine.cuda_graphs import Capture, cuda_graph
 from harness.engine.loading import (
     Base,
     check_precision,
     check_quantization,
     check_trainable,
-    checkpoint,
     dequantised,
+    drops,
     untouched,
 )
-from harness.engine.tokenization import IGNORED, Row
+from harness.engine.pointwise import fused_pointwise
+from harness.engine.tokenization import Row
+from harness.engine.trainers.fused.batch import Batch, batch_of, targets_of
+from harness.engine.trainers.fused.graphs import PassGraphs, padded_targets, padded_tokens
 from harness.engine.trainers.fused.initialisation import (
     InitialAdapter,
     initial_adapters,
@@ -49,11 +53,14 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
     from harness.engine.trainers.fused.layer import Pair
+    from harness.engine.trainers.fused.recomputation import Memory
 
 LogProbabilities = Callable[[Any, "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 """Maps a model, ids and labels, both (rows, tokens), to log-probabilities of labels[:, 1:], (rows, tokens - 1).
 
 The log-probability of an ignored label is 0."""
+WORTHWHILE = 8
+"""Number of steps that must be left for CUDA graphs, whose capture takes as long as a few steps."""
 OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
 """Fixed cost of a pass in tokens (on a GPU: dequantising the base and launching kernels); by device kind."""
 EVEN = 1.25
@@ -103,6 +110,8 @@ def train_together(
     progress: TrialProgress,
     log_probabilities: LogProbabilities | None = None,
     pass_tokens: int | None = None,
+    capture: Capture = cuda_graph,
+    memory: Memory | None = None,
 ) -> Generator[FusedResult]:
     """Train the trials in shared passes and yield the result of each when it has ended.
 
@@ -118,8 +127,8 @@ def train_together(
     check_trainable(base.model)
     check_precision(base.model, base.machine)
     initial = initial_adapters(base, [(trial.settings, trial.seed) for trial in trials])
-    with untouched(base.model), dequantised(base), contextlib.ExitStack() as undo:
-        yield from _Run(base, trials, initial, progress, log_probabilities, pass_tokens, undo).go()
+    with untouched(base.model), dequantised(base), fused_pointwise(base), contextlib.ExitStack() as undo:
+        yield from _Run(base, trials, initial, progress, log_probabilities, pass_tokens, capture, memory, undo).go()
 
 
 class _Run:
@@ -133,6 +142,8 @@ class _Run:
         progress: TrialProgress,
         log_probabilities: LogProbabilities | None,
         pass_tokens: int | None,
+        capture: Capture,
+        memory: Memory | None,
         undo: contextlib.ExitStack,
     ) -> None:
         """Put the adapters on the base. What must be undone goes to `undo` at once: any line may run out of memory."""
@@ -142,7 +153,7 @@ class _Run:
         kind, precision = base.machine.kind, base.machine.compute_dtype
         self._autocast = precision if kind is DeviceKind.CUDA and precision in ("float16", "bfloat16") else None
         self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
-        self._log_probabilities = log_probabilities or _fused_head(base)
+        self._log_probabilities = _head(base, log_probabilities)
         self._trials, self._configs = list(trials), [one.config for one in initial]
         self._states = [self._state(trial, one, progress) for trial, one in zip(trials, initial, strict=True)]
         # The stack is in compute precision. The optimizers work on the trial states' weights in full precision.
@@ -152,9 +163,15 @@ class _Run:
         buffer = torch.empty(max(each.size for each in self._states), dtype=training_dtype(base), device=base.device)
         for state in self._states:
             state.use_gradient_buffer(buffer)
-        if kind is DeviceKind.CUDA:
-            checkpoint(base.model)
-            self.stack.recompute()
+        from harness.engine.trainers.fused.recomputation import GpuMemory, Recomputation
+
+        memory = memory or (GpuMemory(base.machine) if kind is DeviceKind.CUDA else None)
+        self._recomputation = Recomputation(base.model, memory) if memory else None
+        self._round = 0
+        self._like = torch.empty(0, dtype=training_dtype(base), device=base.device)
+        self._graphs = PassGraphs(self._run, capture)
+        possible = kind is DeviceKind.CUDA or capture is not cuda_graph
+        self._graphable = possible and not drops(base.model) and not _changes_logits(base)
         base.model.train()
 
     def _state(self, trial: TrialInput, initial: InitialAdapter, progress: TrialProgress) -> TrialState:
@@ -165,14 +182,28 @@ class _Run:
 
     def go(self) -> Iterator[FusedResult]:
         """Train round by round until every trial has ended."""
-        losses = self._backward()
-        for state in self._states:
-            state.check(self.stack.reached())
-        self._step(losses)
-        yield from self._leave()
         while self._states:
-            self._step(self._backward())
+            with self._keeping():
+                losses = self._backward()
+            if not self._round:
+                for state in self._states:
+                    state.check(self.stack.reached())
+            self._step(losses)
             yield from self._leave()
+            self._round += 1
+
+    @property
+    def _worthwhile(self) -> bool:
+        """Whether so many steps are left that CUDA graphs pay off."""
+        return max(state.total - len(state.log.steps) for state in self._states) >= WORTHWHILE
+
+    def _keeping(self) -> contextlib.AbstractContextManager[None]:
+        """In the second round, find how many layers can keep their activations; the first shows what else is needed."""
+        if self._recomputation is None or self._round != 1:
+            return contextlib.nullcontext()
+        rows = sum(s.settings.batch_size * s.settings.gradient_accumulation for s in self._states)
+        longest = max(len(row.input_ids) for state in self._states for row in state.rows)
+        return self._recomputation.measured(min(self._limit, rows * padded_tokens(longest)))
 
     def _leave(self) -> Iterator[FusedResult]:
         """Yield the results of the trials that have ended, and remove these."""
@@ -181,6 +212,7 @@ class _Run:
             yield from [self._result(slot) for slot in sorted(ended)]
             for listed in (self._states, self._trials, self._configs):
                 listed[:] = [each for slot, each in enumerate(listed) if slot not in ended]
+            self._graphs.drop()
             self.stack.leave(ended)
 
     def _result(self, slot: int) -> FusedResult:
@@ -205,7 +237,8 @@ class _Run:
     def _backward(self) -> list[float]:
         """Run forward and backward for each trial's next window; return the loss of each trial.
 
-        If memory runs out, all is repeated with smaller passes, and the passes of later rounds are as small.
+        If memory runs out, all is repeated without kept activations, then without graphs, then with smaller passes, and
+        later rounds do the same.
         """
         import torch
 
@@ -220,15 +253,21 @@ class _Run:
             losses = [0.0] * len(self._states)
             try:
                 passes = [[rows[index] for index in sorted(group)] for group in self._groups(owners, lengths)]
-                found = torch.cat([self._pass(some) for some in passes]).tolist()
+                found = iter(torch.cat([self._pass(some) for some in passes]).tolist())
             except torch.OutOfMemoryError:
                 if self._limit <= max(lengths):
                     raise
             else:
-                for (slot, _, _), loss in zip(itertools.chain(*passes), found, strict=True):
-                    losses[slot] += loss / self._states[slot].target_tokens
-                return losses
-            self._limit = max(self._limit // 2, *lengths)
+                for slot, _, row in itertools.chain(*passes):
+                    losses[slot] -= sum(itertools.islice(found, len(targets_of(row))))
+                return [loss / state.target_tokens for loss, state in zip(losses, self._states, strict=True)]
+            if self._recomputation and self._recomputation.kept:
+                self._recomputation.keep(0)
+                self._graphs.drop()
+            elif self._graphs.drop():
+                self._graphs.usable = False
+            else:
+                self._limit = max(self._limit // 2, *lengths)
             torch.cuda.empty_cache()
 
     def _step(self, losses: Sequence[float]) -> None:
@@ -249,39 +288,39 @@ class _Run:
         return cheapest
 
     def _pass(self, rows: Sequence[tuple[int, int, Row]]) -> torch.Tensor:
-        """Run forward and backward for some rows, sorted by slot; return the summed loss of each row's tokens, (rows,).
+        """Run forward and backward for some rows, sorted by slot; return the log-probabilities of their targets.
 
-        `rows` are (slot, number within the window, row).
+        `rows` are (slot, number within the window, row), and the result is (targets,), row by row.
         """
-        import torch
-
-        ids, labels = self._padded([row for _, _, row in rows])
         self.stack.enter([self._pass_row(*row) for row in rows])
-        with self._precision():
-            found = self._log_probabilities(self._base.model, ids, labels)
         states = [self._states[slot] for slot, _, _ in rows]
         weights = [-state.scale.value / state.target_tokens for state in states]
-        weight = torch.tensor(weights, dtype=found.dtype, device=found.device)
-        torch.autograd.backward(found, weight[:, None].expand_as(found))
-        return -found.detach().sum(dim=1)
+        given = [row for _, _, row in rows]
+        targets, longest = sum(len(targets_of(row)) for row in given), max(len(row.input_ids) for row in given)
+        make = partial(batch_of, given, weights, self._like, pad=self._base.tokenizer.pad_token_id)
+        pattern = self.stack.pattern
+        if not self._graphable or not self._worthwhile or pattern is None:
+            return self._ended(self._run(make()))
+        tokens = padded_tokens(longest)
+        batch = make(tokens=tokens, targets=padded_targets(targets, tokens * len(rows)))
+        return self._ended(self._graphs.run(batch, pattern, capture=self._round > 1)[:targets])
+
+    def _ended(self, found: torch.Tensor) -> torch.Tensor:
+        self.stack.end_pass()
+        return found
+
+    def _run(self, batch: Batch) -> torch.Tensor:
+        """Run forward and backward for a batch; return the log-probabilities of its targets, (targets,)."""
+        import torch
+
+        with self._precision():
+            found = self._log_probabilities(self._base.model, batch)
+        torch.autograd.backward(found, batch.weights.to(found.dtype))
+        return found.detach()
 
     def _pass_row(self, slot: int, number: int, row: Row) -> PassRow:
         state = self._states[slot]
         return PassRow(slot, len(row.input_ids), (state.seed, len(state.log.steps), number))
-
-    def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ids and labels, both (rows, tokens), padded on the right.
-
-        No token attends to later padding, so attention needs no mask and can use its fast kernel.
-        """
-        import torch
-
-        width = max(len(row.input_ids) for row in rows)
-        pad = self._base.tokenizer.pad_token_id
-        ids = [row.input_ids + [pad] * (width - len(row.input_ids)) for row in rows]
-        labels = [row.labels + [IGNORED] * (width - len(row.labels)) for row in rows]
-        device = self._base.device
-        return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         import torch
@@ -295,15 +334,29 @@ def _save_now(state: TrialState, config: LoraConfig, folder: Path) -> None:
     save_weights(state.weights(), config, folder)
 
 
-def _fused_head(base: Base) -> LogProbabilities:
-    """Return the function that computes log-probabilities: TRL's fused head, which never holds all logits in memory.
+def _head(base: Base, given: LogProbabilities | None) -> Callable[[Any, Batch], torch.Tensor]:
+    """Return the function that computes the log-probabilities of a batch's targets, (targets,).
 
-    On a CPU, that head computes logits at every position. So a function that computes them only at positions with a
-    label is returned there, unless the model scales or caps its logits.
+    It is `given`, if that is not None. A model that scales or caps its logits has TRL's fused head, and all others have
+    one that computes logits at the positions of targets only. Neither holds all logits in memory.
     """
-    config = base.model.config.get_text_config()
-    if base.machine.kind is DeviceKind.CPU and not any(getattr(config, name, None) for name in _LOGITS_CHANGED):
-        return _labelled_only
+    if given is None and not _changes_logits(base):
+        from harness.engine.trainers.fused.head import log_probabilities
+
+        return log_probabilities
+    rectangular = given or _fused_head(base)
+
+    def of_targets(model: Any, batch: Batch) -> torch.Tensor:
+        import torch
+
+        found = rectangular(model, batch.ids, batch.labels)
+        return torch.nn.functional.pad(found, (0, 1)).flatten().index_select(0, batch.positions)
+
+    return of_targets
+
+
+def _fused_head(base: Base) -> LogProbabilities:
+    """Return a function that computes log-probabilities with TRL's fused head."""
     from trl.trainer.utils import add_fused_lm_head
 
     add_fused_lm_head(base.model)
@@ -315,21 +368,13 @@ def _fused_head(base: Base) -> LogProbabilities:
     return log_probabilities
 
 
+def _changes_logits(base: Base) -> bool:
+    """Whether the model scales or caps its logits."""
+    config = base.model.config.get_text_config()
+    return any(getattr(config, name, None) for name in _LOGITS_CHANGED)
+
+
 _LOGITS_CHANGED = (
     "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
 )  # fmt: skip
 """Settings in model configurations that change logits; TRL's fused head supports the same ones."""
-
-
-def _labelled_only(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Compute `LogProbabilities` from logits at positions with a label only.
-
-    `ids` and `labels` are (rows, tokens), the result is (rows, tokens - 1).
-    """
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    wanted = labels[:, 1:]
-    mask = wanted != IGNORED
-    logits = model.get_output_embeddings()(hidden[mask]).float()
-    own = logits.log_softmax(-1).gather(-1, wanted[mask][:, None]).squeeze(-1)
-    found: torch.Tensor = own.new_zeros(mask.shape).masked_scatter(mask, own)
-    return found

@@ -11,7 +11,7 @@ from harness.core.settings import Settings
 from harness.core.training_outcome import Fingerprint
 from harness.engine.loading import Base, attention_of
 from harness.engine.tokenization import IGNORED, Row
-from harness.engine.trainers.fused.vectors import pairs_of, shapes_of
+from harness.engine.trainers.fused.vectors import in_main_memory, pairs_of, shapes_of
 from harness.engine.trainers.sft import TrainingLog, check_gradients, fingerprint_of
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class TrialState:
 
     def weights(self) -> dict[str, Pair]:
         """Return copies of the current `A`, (rank, in), and `B`, (out, rank), in main memory, by module."""
-        return pairs_of(self._vector.detach().to("cpu", copy=True), self._shapes)
+        return pairs_of(in_main_memory(self._vector.detach()), self._shapes)
 
     def fingerprint(self, base: Base) -> Fingerprint:
         """Build the fingerprint that the reference trainer would give the same training."""

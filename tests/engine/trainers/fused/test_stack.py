@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.engine.trainers.fused.layer import Pair
+from harness.engine.trainers.fused.layout import PassRow
 from harness.engine.trainers.fused.stack import Adapter, Stack
 
 
@@ -43,3 +44,17 @@ def test_a_removed_stack_leaves_the_base_as_it_was() -> None:
     assert model[1] is not modules[1]
     stack.remove()
     assert list(model) == modules
+
+
+def test_a_gradient_that_peft_would_overflow_has_no_norm() -> None:
+    """In fp16, the norm of a trial is NaN if its gradient overflows when PEFT multiplies it by the scaling."""
+    model: Any = torch.nn.Sequential(torch.nn.Linear(4, 4, dtype=torch.float16).requires_grad_(False))
+    stack = Stack(model, [Adapter({"0": pair()}, {"0": scaling}) for scaling in (1.0, 16.0)], dtype=torch.float16)
+    stack.zero_grad()
+    stack.enter([PassRow(0, 1), PassRow(1, 1)])
+    out = model(torch.full((2, 1, 4), 1e-4, dtype=torch.float16))
+    out.backward(torch.full_like(out, 5000.0))
+    stack.end_pass()
+    assert stack.norms(torch.float32).isnan().tolist() == [False, True]
+    stack.zero_grad()
+    assert stack.norms(torch.float32).tolist() == [0, 0]
