@@ -87,8 +87,7 @@ def can_show(results: Results) -> str:
     group, seeds = _mean_group(cases), max(1, len(results.run.plan.seeds))
     margins = sorted({suite.margin, TEN}, reverse=True)
     chances = [
-        net_loss.chance_shown(len(cases), passed / total, margin / 100, seeds=seeds, group=group)
-        for margin in margins
+        net_loss.chance_shown(len(cases), passed / total, margin / 100, seeds=seeds, group=group) for margin in margins
     ]
     shown = [
         f"less than {m:g} points with a probability of {_percent(c)}" for m, c in zip(margins, chances, strict=True)

@@ -132,7 +132,7 @@ def _check(runs: Sequence[tuple[Path, Results]]) -> None:
 
 
 def _answer(runs: Sequence[_Run]) -> tuple[str, tuple[str, ...]]:
-    """Say which base to use: of the confirmed ones, the one that passes most; and from which it cannot be told apart."""
+    """Say which base to use: of the confirmed ones, the one that passes most; and how far it is from the others."""
     confirmed = [run for run in runs if run.verdict == Finding.CONFIRMED and run.scores and run.scores.cases]
     toys = [run.name for run in runs if run.results.run.model.toy]
     if len(toys) < len(runs):  # what holds for a toy model holds for it only
@@ -166,7 +166,9 @@ def _against(best: _Run, other: _Run, objective: Role) -> str:
     size = f"{points(100 * moved.value)} points ({interval(100 * moved.low, 100 * moved.high)} with 95% confidence)"
     if moved.low > 0:
         return f"On {objective} cases it passes more than {other.name}: by {size}."
-    return f"On {objective} cases it cannot be told apart from {other.name}: it passes {size} more. Take the cheaper one."
+    return (
+        f"On {objective} cases it cannot be told apart from {other.name}: it passes {size} more. Take the cheaper one."
+    )
 
 
 # --- rows, kinds and chart ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.analysis import losses, power
 from harness.analysis.confirmation import LEVEL
 from harness.analysis.next_trials import NextSteps, NextTrial
+from harness.analysis.selection import gpu_memory
 from harness.core import wording
 from harness.core.claims import cost_claim, gpu_of, machine_claim
 from harness.core.machine import Machine
@@ -176,8 +177,9 @@ def _costs(shown: Outcome, machine: Machine) -> Tile:
     train = shown.cost(Phase.TRAIN)
     if train is None:
         return Tile("Costs", "not known", "The training was not measured.")
-    what = "memory reserved on the GPU" if train.on_gpu else "main memory, with Python and libraries"
-    figure = f"{quantity(train.seconds)}, {quantity(train.peak())}"
+    on_gpu = gpu_memory(shown)
+    what = "GPU memory" if on_gpu else "main memory, with Python and libraries"
+    figure = f"{quantity(train.seconds)}, {quantity(on_gpu or train.peak())}"
     says = f"to train it alone: time and peak of {what}; {cost_claim(train, machine)}."
     if machine.kind is DeviceKind.CPU:
         tell = (

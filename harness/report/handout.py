@@ -71,8 +71,8 @@ def _short(text: str) -> str:
 def _limits(results: Results) -> list[str]:
     run, found = results.run, [formatting.banner(results.run.model)]
     found.append(
-        f"The settings were tried on {run.model.name} with the suite {run.suite.name}. Other models and other data learn "
-        "and forget differently."
+        f"The settings were tried on {run.model.name} with the suite {run.suite.name}. Other models and other data "
+        "learn and forget differently."
     )
     if len(run.plan.seeds) == 1:
         found.append("One training seed was tried. Another one may learn less or forget more.")
