@@ -89,10 +89,11 @@ class _Run:
     def _record(self, case: Case, samples: Sequence[Sample], repeats: Mapping[tuple[str, int, str], str]) -> str:
         texts = _Texts()
         given: dict[str, list[Sample]] = {}
-        for sample in samples:
+        known = [sample for sample in samples if sample.variant in self.numbers]
+        for sample in known:
             given.setdefault(sample.variant, []).append(sample)
         head = self._head(case, given, texts)
-        answers = [self._answer(group, given, texts) for group in _grouped(samples, repeats)]
+        answers = [self._answer(group, given, texts) for group in _grouped(known, repeats)]
         return PART.join((_json(head), _json(answers), *texts.parts()))
 
     def _head(self, case: Case, given: Mapping[str, Sequence[Sample]], texts: _Texts) -> dict[str, Any]:

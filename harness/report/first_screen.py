@@ -86,7 +86,7 @@ def _verdict(results: Results, best: Outcome | None) -> tuple[str, str]:
     if best is None:
         few = power.too_few_passes(results)
         return "nothing", few or " ".join(results.choice.reasons[:1])
-    found = results.choice.confirmation
+    found = results.choice.confirmation if results.confirmed else None
     if found is None:
         return "not-confirmed", "Not confirmed: no held-out cases have tested it. The best of many is partly lucky."
     if found.finding is Finding.REFUTED:

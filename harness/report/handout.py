@@ -13,7 +13,7 @@ from harness.report.headline import Excerpt
 
 PROMPTS = 3
 """Number of prompts that are shown before and after training."""
-LONGEST = 160
+LONGEST = 120
 """Longest answer on the page, in characters."""
 
 

@@ -57,7 +57,8 @@ def test_links_lead_somewhere() -> None:
     _, page = run_and_page()
     ids = [e.attributes["id"] for e in page.all() if "id" in e.attributes]
     assert len(ids) == len(set(ids))
-    assert {(e.attributes["href"] or "")[1:] for e in page.all("a")} <= set(ids)
+    cases = {f"case={record.head['anchor']}" for record in records(page)}
+    assert {(e.attributes["href"] or "")[1:] for e in page.all("a")} <= {*ids, *cases}
 
 
 def test_no_control_characters() -> None:

@@ -101,9 +101,9 @@ def case_records(html: Element) -> list[CaseRecord]:
 
 
 def shown(words: str) -> str:
-    """Return a text without the signs that a page writes by name, and without those names."""
+    """Return a text without the signs that a page writes by name, those names, and `?`, which files have instead."""
     plain = "".join(sign for sign in words if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp"))
-    return re.sub(r"‹(?:U\+[0-9A-F]+|[A-Z0-9]{2,3})›", "", plain)
+    return re.sub(r"‹(?:U\+[0-9A-F]+|[A-Z0-9]{2,3})›", "", plain).replace("?", "")
 
 
 @dataclass(frozen=True)
