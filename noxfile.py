@@ -15,7 +15,8 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-PINNED = ("-c", "constraints.txt")
+# Modules are compiled when they are first imported. pip would compile all of them, of which most are never imported.
+PINNED = ("--no-compile", "-c", "constraints.txt")
 SUITE = "suites/workshop"
 BASELINE = "workshop"
 TINY_SUITE = "tests/support/real_suite"
@@ -27,6 +28,8 @@ OFFLINE = {
     "HF_DATASETS_OFFLINE": "1",
     "HF_EVALUATE_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Store compiled modules, even if the shell forbids it: tests start many processes that import the same modules.
+    "PYTHONDONTWRITEBYTECODE": "",
 }
 
 

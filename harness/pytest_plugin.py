@@ -28,22 +28,29 @@ if TYPE_CHECKING:
 
 PASSING_SHARE = 0.5
 """Share of seeds under which a case must pass."""
-SUITE_FILE = "suite.yaml"
+SUITE_FILES = ("suite.yaml", "promptfooconfig.yaml")
+"""Names of the files that are collected. In one folder, the first of them that is there is the suite."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options `--harness-run`, `--harness-variant` and `--harness-baseline`."""
+    """Add the plugin's options. Those about the suite mean the same as in `harness run`."""
     group = parser.getgroup("harness", "QLoRA harness: the cases of a suite as tests")
     group.addoption("--harness-run", metavar="RUN", help="Directory of a run. Each case of its suite becomes a test.")
     group.addoption("--harness-variant", metavar="NAME", help="Variant to test (default: the run's choice).")
     group.addoption("--harness-baseline", metavar="NAME", help="Compare the variant with this baseline.")
+    group.addoption("--harness-root", metavar="DIR", help="Folder in which all files that the suite names must be.")
+    group.addoption(
+        "--harness-skip-unsupported",
+        action="store_true",
+        help="Ignore promptfoo features that the harness does not support.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the run and the baseline before collection, so that a mistake gives one error and not one for each case."""
     run = config.getoption("--harness-run")
     if not run:
-        for name in ("--harness-variant", "--harness-baseline"):
+        for name in ("--harness-variant", "--harness-baseline", "--harness-root", "--harness-skip-unsupported"):
             if config.getoption(name):
                 raise pytest.UsageError(f"{name} needs --harness-run")
         return
@@ -59,11 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
-    """Collect a suite.yaml whose folder has the name of the run's suite."""
+    """Collect a suite.yaml or promptfooconfig.yaml whose folder has the name of the run's suite."""
     run = parent.config.stash.get(_RUN, None)
-    if run is None or file_path.name != SUITE_FILE or file_path.parent.resolve().name != run.suite:
+    if run is None or file_path.name not in SUITE_FILES or file_path.parent.resolve().name != run.suite:
         return None
-    return SuiteFile.from_parent(parent, path=file_path)
+    suite = next(name for name in SUITE_FILES if (file_path.parent / name).exists())
+    return SuiteFile.from_parent(parent, path=file_path) if file_path.name == suite else None
 
 
 # --- the run and the baseline ------------------------------------------------------------------------------------
@@ -132,7 +140,12 @@ class SuiteFile(pytest.File):
 
         run = self.config.stash[_RUN]
         try:
-            suite = load_suite(self.path.parent)
+            root = self.config.getoption("--harness-root")
+            suite = load_suite(
+                self.path,
+                skip_unsupported=self.config.getoption("--harness-skip-unsupported"),
+                root=self.config.invocation_params.dir / root if root else None,
+            )
         except HarnessError as error:
             raise self.CollectError(visible(str(error))) from None
         if run.decision is not None:

@@ -195,7 +195,7 @@ def test_sessions_exist(page: Path) -> None:
 def test_options_of_pytest_exist(page: Path) -> None:
     """Every `--harness-...` on a page is an option of the pytest plugin."""
     plugin = (ROOT / "harness/pytest_plugin.py").read_text(encoding="utf-8")
-    assert set(re.findall(r"--harness-[a-z]+", text(page))) <= set(re.findall(r'"(--harness-[a-z]+)"', plugin))
+    assert set(re.findall(r"--harness-[a-z-]+", text(page))) <= set(re.findall(r'"(--harness-[a-z-]+)"', plugin))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

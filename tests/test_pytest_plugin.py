@@ -60,14 +60,15 @@ def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str | Sequ
     return made
 
 
-def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run pytest in a separate process with this plugin, xdist and no other plugins."""
+def run(pytester: pytest.Pytester, *arguments: str, apart: bool = False) -> pytest.RunResult:
+    """Run pytest with this plugin, xdist and no other plugins; if `apart`, in a separate process."""
     plugins = ("-p", "harness.pytest_plugin", "-p", "xdist.plugin")
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        return pytester.runpytest_subprocess(*plugins, *arguments)
+        method = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
+        return method(*plugins, *arguments)
 
 
 def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
@@ -117,6 +118,29 @@ def test_a_case_of_an_included_file_has_its_place(pytester: pytest.Pytester, fol
     places = {test.get("name"): (test.get("file"), test.get("line")) for test in tests}
     assert places["more"] == (str(Path("suites/pets/retain.yaml")), "2")
     assert places["sum"] == (str(Path("suites/pets/suite.yaml")), "4")
+
+
+def test_options_about_the_suite(pytester: pytest.Pytester, folder: Path) -> None:
+    """`--harness-root` and `--harness-skip-unsupported` mean the same as `--root` and `--skip-unsupported` of a run."""
+    store(folder, "run", {})
+    suite = folder / "suites" / "pets"
+    more = "  - file://../more.yaml\n  - {id: judged, prompt: Why?, assert: [{type: llm-rubric, value: kind}]}\n"
+    (suite / "suite.yaml").write_text(SUITE + more, encoding="utf-8")
+    (suite.parent / "more.yaml").write_text("- {id: new, prompt: Hu, assert: [{type: is-json}]}", encoding="utf-8")
+    refused = run(pytester, "--harness-run", "run", "suites")
+    refused.stdout.fnmatch_lines(["*leads out of the suite's folder*"])
+    options = ("--harness-root", "suites", "--harness-skip-unsupported")
+    found = run(pytester, "--harness-run", "run", "suites", *options)
+    found.assert_outcomes(passed=3, skipped=2, xfailed=1)
+
+
+def test_a_configuration_of_promptfoo_is_collected(pytester: pytest.Pytester, folder: Path) -> None:
+    """A promptfooconfig.yaml is the suite of its folder, if there is no suite.yaml beside it."""
+    store(folder, "run", {})
+    suite = folder / "suites" / "pets"
+    (suite / "suite.yaml").rename(suite / "promptfooconfig.yaml")
+    found = run(pytester, "--harness-run", "run", "suites")
+    found.assert_outcomes(passed=3, skipped=1, xfailed=1)
 
 
 def test_xdist(pytester: pytest.Pytester, folder: Path) -> None:
@@ -231,7 +255,7 @@ def test_the_plugin_is_inert_without_its_option(pytester: pytest.Pytester, folde
             assert [name for name in sys.modules if name.startswith("harness.")] == ["harness.pytest_plugin"]
             assert [name for name in {HEAVY!r} if name in sys.modules] == []
     """)
-    run(pytester, ".").assert_outcomes(passed=1)
+    run(pytester, ".", apart=True).assert_outcomes(passed=1)
 
 
 def test_the_plugin_is_installed() -> None:

@@ -10,6 +10,7 @@ from harness.core.names import BASE
 from harness.core.run_results import Change, Finding, LossVerdict, Outcome, Results, Verdict
 from harness.core.scores import Sample
 from harness.core.suite import Role, Split
+from harness.core.turn_tokens import CutRows
 from harness.core.wording import listed, plural
 
 NOTABLE = 0.05
@@ -33,7 +34,7 @@ def suite_changes(results: Results, variant: Outcome | None) -> tuple[str, ...]:
 
 
 def _longer_answers(results: Results, variant: Outcome | None) -> str:
-    """Propose more tokens if many answers were cut and failed.
+    """Propose more tokens if many answers were cut and failed, or longer rows, if those that were trained had no end.
 
     Of the base model, only answers to `retain` and `avoid` cases count: it need not know the others.
     """
@@ -47,12 +48,29 @@ def _longer_answers(results: Results, variant: Outcome | None) -> str:
             limit = results.run.suite.decoding.max_new_tokens
             which = listed(role for role in Role if role in own_roles)
             who = "the base model" if name == BASE else name
+            if variant is not None and name != BASE and (rows := endless_rows(results, name)):
+                return (
+                    f"Raise `max_length` in the grid above {rows.max_length}, or shorten the training rows: {len(cut)} "
+                    f"of {plural(len(own), 'answer')} of {who} to {which} cases went on to the limit of {limit} tokens "
+                    f"and failed, and {rows.words}."
+                )
             return (
                 f"Raise `decoding.max_new_tokens` in suite.yaml from {limit} to {LONGER * limit}: {len(cut)} of "
                 f"{plural(len(own), 'answer')} of {who} to {which} cases were cut at {limit} tokens and failed. "
                 "Nothing is trained again for that; only the answers are."
             )
     return ""
+
+
+def endless_rows(results: Results, name: str) -> CutRows | None:
+    """Return how many training rows of a variant lose the end of an answer; None for none, or if it is not known.
+
+    Such rows do not teach the model to stop. Its answers then go on to any limit of new tokens.
+    """
+    tokens = results.run.tokens
+    settings = next((outcome.settings for outcome in results.variants if outcome.name == name), None)
+    found = tokens.cut(settings.max_length) if tokens and settings else None
+    return found if found and found.endless else None
 
 
 def _cut(sample: Sample) -> bool:

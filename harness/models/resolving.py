@@ -19,6 +19,7 @@ from typing import Any
 from harness.core.errors import ModelError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import ModelRef
+from harness.models import POCKET as POCKET
 from harness.models import gguf, smollm2
 from harness.models import hub as hub_module
 from harness.models.foreign_files import check_folder, damaged, read_object, tensor_shapes
@@ -28,7 +29,6 @@ from harness.models.peculiarities import peculiarities
 from harness.models.tokenizer_files import chat_template
 from harness.storage.manifest import verify_manifest
 
-POCKET = Path(__file__).parent / "pocket"
 POCKET_NOTE = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
 SHAPES = Path(__file__).parent / "shapes"
 SHAPE_NOTE = (

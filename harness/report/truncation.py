@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.analysis.suite_changes import endless_rows
 from harness.core.names import BASE
 from harness.core.run_results import Results
 from harness.core.scores import Rate, Sample
@@ -66,9 +67,12 @@ def in_all_main_cases(results: Results, compared: str) -> str:
 def sentences(results: Results, compared: str) -> tuple[str, ...]:
     """Return one sentence for each role of which more than 5% of the answers were cut, of the base or of a variant.
 
-    The variant `compared` is named; of the others, the smallest and the largest share are given.
+    The variant `compared` is named; of the others, the smallest and the largest share are given. If the training rows
+    of `compared` lose the ends of their answers, a last sentence says so, because more tokens do not help then.
     """
-    return tuple(_sentence(found, compared) for found in cut_answers(results) if found.notable)
+    found = [_sentence(each, compared) for each in cut_answers(results) if each.notable]
+    rows = endless_rows(results, compared) if found else None
+    return (*found, *([f"{rows.words}: raise max_length in the grid first"] if rows else []))
 
 
 def _sentence(found: CutAnswers, compared: str) -> str:

@@ -7,10 +7,11 @@ files. Mistakes are raised as `SuiteError`, several in one error if possible, wi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from harness.core.errors import HarnessError, Place, SuiteError
-from harness.core.suite import Decoding, Example, Suite
+from harness.core.suite import Case, Decoding, Example, Suite
 from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_bytes, read_text
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
@@ -21,7 +22,9 @@ from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.other_tasks import refuse_task
 from harness.suites.promptfoo.files import Files, files_in, local_name
 from harness.suites.promptfoo.prompts import read_prompts
+from harness.suites.promptfoo.providers import asked_of_any, transforms
 from harness.suites.promptfoo.references import dereferenced
+from harness.suites.promptfoo.templates import Templates
 from harness.suites.promptfoo.tests import case_documents
 from harness.suites.promptfoo.written_cases import known_keys, with_files
 from harness.suites.rows import WITHOUT_OPTIONS, ReadRows, raise_mistakes, read_rows
@@ -92,15 +95,17 @@ def parse_suite(
     _note(head, document, notices)
     _check_repeats(head, document)
     defaults = _defaults(document, files, notices)
-    prompts = read_prompts(document, files, notices)
+    prompts = asked_of_any(document, read_prompts(document, files, notices))
     has_prompts = bool(head.prompts)
     sources = _sources(case_documents(document, files, notices), files, notices, has_prompts=has_prompts)
-    cases = assemble(
-        sources, SuiteContext(*defaults, prompts, has_prompts, files, notices, red_team=head.redteam is not None)
-    )
+    templates = Templates(head.nunjucks_filters if isinstance(head.nunjucks_filters, dict) else ())
+    is_red_team = head.redteam is not None
+    cases = assemble(sources, SuiteContext(*defaults, prompts, has_prompts, files, notices, templates, is_red_team))
     examples = _examples(head, document, read_bytes or (lambda name: files.read(name).encode()), notices)
     if examples and head.system_prompt is not None and not any(_has(head.system_prompt, row) for row in examples):
         notices.untrained_system_prompt(document.place(("system_prompt",), key=True))
+    if head.system_prompt is None and (with_system := _unasked_system_prompts(examples, cases)):
+        notices.unasked_system_prompts(with_system)
     return Suite(
         name=name,
         folder=folder,
@@ -123,6 +128,13 @@ def _has(system_prompt: str, row: Example) -> bool:
     return any(message.role == "system" and message.content == system_prompt for message in row.messages)
 
 
+def _unasked_system_prompts(examples: tuple[Example, ...], cases: tuple[Case, ...]) -> tuple[Example, ...]:
+    """Return the training rows with a system message, if no case is asked with one."""
+    if any(message.role == "system" for case in cases for message in case.messages):
+        return ()
+    return tuple(row for row in examples if row.messages[0].role == "system" and row.messages[0].content.strip())
+
+
 def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
     for name in marked(head, IGNORED):
         notices.ignore(name, document.place((name,), key=True))
@@ -131,6 +143,12 @@ def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
             remedy = "Remove them, if they change no prompt."
             raise document.wrong(f"{name} can change every case, so they cannot be skipped", remedy, (name,), key=True)
         notices.unsupported(name, document.place((name,), key=True))
+    for node in transforms(document):
+        part = replace(document, root=node)
+        if notices.skip:
+            remedy = "Remove it, or write it as defaultTest: {options: {transform: ...}}."
+            raise part.wrong("the transform of a provider changes every answer, so it cannot be skipped", remedy)
+        notices.unsupported("transform of a provider", part.place())
 
 
 def _check_repeats(head: SuiteForm, document: Document) -> None:

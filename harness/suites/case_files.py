@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
 import re
@@ -248,15 +249,26 @@ def _check_header(name: str, header: list[str]) -> None:
         if column in seen:
             raise SuiteError(f"the column {shown(column)} is given twice", remedy="Remove one of them.", place=place)
         seen.add(column)
-        is_known = (
-            column in NOT_VARIABLES
-            or column.startswith(METADATA)
-            or CONFIG.fullmatch(column)
-            or EXPECTED.fullmatch(column)
-        )
-        if column.startswith("__") and not is_known:
-            known = nearest(column, ["__expected", *NOT_VARIABLES])
-            raise SuiteError(f"unknown column {shown(column)}", remedy=known, place=place)
+        if remedy := _misnamed(column):
+            raise SuiteError(f"unknown column {shown(column)}", remedy=remedy, place=place)
+
+
+def _misnamed(column: str) -> str:
+    """Return what to do about a column that promptfoo's special columns resemble; an empty text for any other."""
+    if column in NOT_VARIABLES or column.startswith(METADATA) or CONFIG.fullmatch(column) or EXPECTED.fullmatch(column):
+        return ""
+    name = column.strip("_").lower()
+    known = {own.strip("_").lower(): own for own in NOT_VARIABLES}
+    meant = f"__{name}" if EXPECTED.fullmatch(f"__{name}") else known.get(name)
+    if not column.startswith("__"):
+        return f'Did you mean "{meant}"?' if column.startswith("_") and meant else ""
+    if meant is None and (close := difflib.get_close_matches(name[:60], ["expected", *known], n=1, cutoff=0.8)):
+        meant = known.get(close[0], "__expected")
+    if meant is not None:
+        return f'Did you mean "{meant}"?'
+    if name.startswith(("metadata", "config")):
+        return f'Write "{METADATA}NAME".' if name.startswith("metadata") else 'Write "__config:__expected:threshold".'
+    return "Remove this column or, if it is a variable, rename it: names with two underscores are promptfoo's own."
 
 
 def _csv_case(row: dict[str, str], place: Place) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -21,6 +19,7 @@ from harness.scoring.registry import find, is_negated, needs
 from harness.scoring.transforms import is_plain
 from harness.scoring.values import from_file
 from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
+from harness.suites.case_ids import check_ids, digest, numbered, without_repeats
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.promptfoo.files import Files, local_name
@@ -58,9 +57,9 @@ class SuiteContext:
     """Whether the suite lists prompts, even if none of them is supported."""
     files: Files
     notices: Notices
-    red_team: bool = False
+    templates: Templates
+    red_team: bool
     """Whether the suite is a red team, in which promptfoo leaves templates in attacks as they are."""
-    templates: Templates = field(default_factory=Templates)
 
 
 def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Case, ...]:
@@ -68,7 +67,7 @@ def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Cas
     cases: list[tuple[Case, Document]] = []
     problems: list[HarnessError] = []
     for source in sources:
-        if source.form.prompt == STUB:
+        if _is_stub(source.form):
             context.notices.stub(source.form.id or "a case", source.document.place(("prompt",)))
             continue
         try:
@@ -83,33 +82,16 @@ def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Cas
             remedy=" ".join(context.notices.sentences()),
         )
     if context.notices.skip:
-        cases = _without_repeats(cases, context.notices)
-    _check_ids(cases)
+        cases = without_repeats(cases, context.notices)
+    cases = numbered(cases)
+    check_ids(cases)
     return tuple(case for case, _ in cases)
 
 
-def _check_ids(cases: list[tuple[Case, Document]]) -> None:
-    first: dict[str, Document] = {}
-    problems = []
-    for case, document in cases:
-        if case.id in first:
-            places = f"{first[case.id].place()} and {document.place()}"
-            problems.append(document.wrong(f"two cases have the id {shown(case.id)}: {places}",
-                                           "Give each its own id, or remove one of them.", ("id",)))  # fmt: skip
-        first.setdefault(case.id, document)
-    raise_all(problems)
-
-
-def _without_repeats(cases: list[tuple[Case, Document]], notices: Notices) -> list[tuple[Case, Document]]:
-    """Leave out cases whose id, a digest, shows that they ask and require the same as an earlier one."""
-    kept: dict[str, tuple[Case, Document]] = {}
-    for case, document in cases:
-        is_digest = case.id == digest(case.messages, case.assertions, case.threshold)
-        if case.id in kept and is_digest:
-            notices.repeated += 1
-        else:
-            kept[case.id if is_digest else f"{case.id} {len(kept)}"] = (case, document)
-    return list(kept.values())
+def _is_stub(form: CaseForm) -> bool:
+    """Whether a case is not written yet: its prompt is the stub, or its last message, behind a system message."""
+    before = form.messages[:-1] if form.messages else []
+    return form.prompt == STUB or (bool(before) and form.messages is not None and form.messages[-1].content == STUB)
 
 
 def cases_of(source: WrittenCase, context: SuiteContext) -> Iterator[Case]:
@@ -122,16 +104,12 @@ def cases_of(source: WrittenCase, context: SuiteContext) -> Iterator[Case]:
     if not is_supported(source, context):
         notices.left_out += 1
         return
-    found: list[Case] = []
     for variables in _combinations(source, context):
         try:
-            found += _CaseBuilder(source, context, variables).cases()
+            yield from _CaseBuilder(source, context, variables).cases()
         except UnsupportedError as missing:
             notices.unsupported(str(missing), source.document.place())
             notices.left_out += 1
-    for number, case in enumerate(found, 1):
-        is_numbered = source.form.id and len(found) > 1
-        yield replace(case, id=f"{case.id}-{number}") if is_numbered else case
 
 
 def _combinations(source: WrittenCase, context: SuiteContext) -> Iterator[dict[str, Any]]:
@@ -464,20 +442,3 @@ def _missing(form: AssertionForm, kind: AssertionType) -> str:
         return "normalizeUnicode"
     unsupported = kind.value.unsupported(form.value)
     return f"{form.type} {unsupported}" if unsupported else ""
-
-
-def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...], threshold: float | None = None) -> str:
-    """Return ten hexadecimal digits that identify a case's messages, assertions and threshold."""
-    content: list[Any] = [[(m.role, m.content) for m in messages], [_content(a) for a in assertions]]
-    # The threshold is added only if there is one, so that ids of cases without a threshold do not change.
-    content += [] if threshold is None else [threshold]
-    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:10]
-
-
-def _content(assertion: Assertion) -> list[Any]:
-    content = [assertion.name, assertion.value, assertion.weight, assertion.threshold]
-    more = [assertion.metric, [_content(child) for child in assertion.children]]
-    # Each part is added only if there is one, so that ids of assertions without it do not change.
-    content += more if any(more) else []
-    return [*content, list(assertion.transforms)] if assertion.transforms else content

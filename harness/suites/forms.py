@@ -111,7 +111,7 @@ class DefaultsForm(Form):
     )
     options: OptionsForm = OptionsForm()
     scoring: Any = Field(default=None, alias="assertScoringFunction", description=UNSUPPORTED)
-    provider_output: Any = Field(default=None, alias="providerOutput", description=IGNORED)
+    provider_output: Any = Field(default=None, alias="providerOutput", description=UNSUPPORTED)
     provider: Any = Field(default=None, description=IGNORED)
     providers: Any = Field(default=None, description=IGNORED)
     metadata: Any = Field(default=None, description=IGNORED)

@@ -3,15 +3,20 @@ system prompt that is not trained, and code that it runs."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 
 from pydantic import BaseModel
 
 from harness.core.errors import Place, SuiteError
+from harness.core.suite import Example
+from harness.core.wording import plural
 
 SHOWN_PLACES = 100
 SHOWN_STUBS = 3
+SHOWN_PROMPT = 300
+"""Largest number of characters of a system message that a warning quotes."""
 
 
 class UnsupportedError(Exception):
@@ -34,6 +39,7 @@ class Notices:
         self._code: dict[str, list[Place]] = defaultdict(list)
         self._stubs: list[str] = []
         self._untrained: Place | None = None
+        self._unasked: tuple[Example, ...] = ()
         self._rows: tuple[str, ...] = ()
 
     def ignore(self, what: str, place: Place) -> None:
@@ -51,6 +57,10 @@ class Notices:
     def untrained_system_prompt(self, place: Place) -> None:
         """Note that no training row has the suite's system prompt, which is at `place`."""
         self._untrained = place
+
+    def unasked_system_prompts(self, rows: tuple[Example, ...]) -> None:
+        """Note that these training rows have a system message, and no case is asked with one."""
+        self._unasked = rows
 
     def about_rows(self, sentences: tuple[str, ...]) -> None:
         """Note how the training rows were read: what was left out or guessed."""
@@ -92,10 +102,28 @@ class Notices:
                 "models are trained otherwise than they are asked. Put it before every row, as the message "
                 '{"role": "system", "content": ...}, or remove system_prompt.'
             )
+        if self._unasked:
+            yield _unasked(self._unasked)
         yield from self._rows
         if self._code:
             each = (f"{what} ({_times(places)})" for what, places in sorted(self._code.items()))
             yield f"Runs code, and is scored only with --allow-code: {', '.join(each)}."
+
+
+def _unasked(rows: tuple[Example, ...]) -> str:
+    """Return the warning about training rows with a system message, which no case has."""
+    distinct = list(dict.fromkeys(row.messages[0].content for row in rows))
+    which = plural(len(rows), "training row has", "training rows have")
+    if len(distinct) == 1:
+        text = json.dumps(distinct[0], ensure_ascii=False)
+        what = f"system_prompt: {text}" if len(text) <= SHOWN_PROMPT else "this message as system_prompt"
+        remedy = f"Write {what} into the suite's file"
+    else:
+        remedy = "Write each case as messages: [{role: system, content: ...}, {role: user, content: ...}]"
+    return (
+        f"Warning: {which} a system message, and no case is asked with one, so models are asked otherwise than they "
+        f"are trained. {remedy}, or remove the system messages from the rows."
+    )
 
 
 def _places(places: list[Place]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.analysis.next_trials import next_steps
 from harness.core.run_results import Finding, Results
 from harness.core.settings import Settings
+from harness.core.turn_tokens import CutRows, TurnTokens
 from tests.support.tried_grids import Tried, results
 
 ONE = Settings(1e-3).resolved()
@@ -32,6 +35,19 @@ def test_cut_answers_of_the_base_ask_for_more_tokens() -> None:
 def test_cut_answers_of_the_best_variant_ask_for_more_tokens() -> None:
     """If many `retain` answers of the best variant were cut and failed, more tokens are proposed."""
     assert "45 of 180 answers of variant 0 to retain and avoid" in said(results(Tried(ONE, 40, cut=15)))
+
+
+def test_answers_that_never_end_ask_for_longer_rows() -> None:
+    """If training rows of the best variant lost their ends, a larger `max_length` is proposed, and not more tokens."""
+    made = results(Tried(ONE, 40, cut=15))
+    tokens = TurnTokens(2, "</s>", (2,), named=True, behind=0, cuts=(CutRows(ONE.max_length, 30, 6, 5),))
+    text = said(replace(made, run=replace(made.run, tokens=tokens)))
+    assert (
+        f"Raise `max_length` in the grid above {ONE.max_length}, or shorten the training rows: 45 of 180 answers"
+        in text
+    )
+    assert "max_length 512 cuts 6 of 30 training rows; 5 of them lose the end" in text
+    assert "max_new_tokens" not in text
 
 
 def test_few_cut_answers_ask_for_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,16 +39,23 @@ COMMANDS = {
 """Commands that take a path; `{}` stands for the bad path."""
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run."""
+    folder, made = tmp_path_factory.mktemp("finished") / "run", results(count=2, failures=False)
+    RunStore(folder).write_manifest(made.run)
+    RunStore(folder).write_results(made, (), lambda: "")
+    return folder
+
+
 @pytest.mark.parametrize("bad", BAD_PATHS)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_bad_path(capsys: pytest.CaptureFixture[str], here: Path, command: str, bad: str) -> None:
+def test_a_bad_path(capsys: pytest.CaptureFixture[str], here: Path, finished: Path, command: str, bad: str) -> None:
     """If a path cannot exist or cannot be written, the command prints one error, which names the path."""
     write("rows.csv", "question,answer\nWho?,I.\n")(here)
     write("file")(here)
-    made = results(count=2, failures=False)
     for name in ("made", "again"):
-        RunStore(here / name).write_manifest(made.run)
-        RunStore(here / name).write_results(made, (), lambda: "")
+        shutil.copytree(finished, here / name)
     before = tree(here)
     path = BAD_PATHS[bad]
     assert main([word.format(path) for word in COMMANDS[command]]) == 2

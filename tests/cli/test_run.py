@@ -25,7 +25,12 @@ from tests.support.command_line import (
 RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "no such grid": (nothing, ("--grid", "t4"), "small/grids/t4.yaml: there is no such grid", "quick"),
     "nearly a grid": (nothing, ("--grid", "quik"), "quik.yaml: there is no such grid", 'Did you mean "quick"?'),
-    "no grids": (delete("small/grids"), (), "quick.yaml: there is no such grid", "YAML files in its folder grids"),
+    "no grids": (
+        delete("small/grids"),
+        (),
+        "quick.yaml: there is no such grid",
+        "Create this file",
+    ),
     "a grid's file": (nothing, ("--grid", "small/grids/quick.yaml"), "names a file", "--grid quick"),
     "a seed twice": (nothing, ("--seed", "1", "--seed", "1"), "1 is given twice", "Name each seed once"),
     "a seed below zero": (nothing, ("--seed", "-1"), "'--seed': -1", "0<=x<=4294967295"),

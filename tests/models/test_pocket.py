@@ -179,17 +179,20 @@ def _key(text: str) -> str:
 def _met(job: tuple[int, frozenset[str]]) -> tuple[int, list[str], list[tuple[str, str]]]:
     """Return for one part of the corpus: the number of chats, user messages to hold out, and answers to given prompts.
 
-    `is_held_out` computes a digest, so it is called once for each distinct text.
+    The prompts and the digest are looked up once for each distinct text, because both take long.
     """
     number, prompts = job
-    count, turns, answers = 0, set(), set()
+    count, turns, asked, answers = 0, set(), set(), set()
     for chat in corpus.shard(RECIPE["seed"], number, RECIPE["chats"]):
         count += 1
         for i, (role, content) in enumerate(chat.messages):
             if role != "user":
                 continue
-            turns.add(content)
-            if _key(content) in prompts:
+            if content not in turns:
+                turns.add(content)
+                if _key(content) in prompts:
+                    asked.add(content)
+            if content in asked:
                 answers.update((_key(content), later) for _, later in chat.messages[i + 1 : i + 2])
     return count, [turn for turn in turns if corpus.is_held_out(turn)], sorted(answers)
 

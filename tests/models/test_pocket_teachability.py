@@ -1,4 +1,7 @@
-"""Test that the pocket model learns generated suites whose seeds were chosen after it was made."""
+"""Test that the pocket model learns generated suites whose seeds were chosen after it was made.
+
+The study `tests/studies/teachability.py` trains all ten suites; here one of them is trained again.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,9 @@ RECORD = Path(__file__).parents[2] / "reports" / "studies" / "teachability.json"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS[:3])
-def test_a_new_persona_is_learned(seed: int, tmp_path: Path) -> None:
+def test_a_new_persona_is_learned(tmp_path: Path) -> None:
     """With the settings of its grid `quick`, at least 80% of a suite's `learn` and 85% of its `retain` cases pass."""
-    rates = pass_rates(seed, tmp_path)
+    rates = pass_rates(SEEDS[0], tmp_path)
     assert {role: rates[role] >= least for role, least in LEAST.items()} == dict.fromkeys(LEAST, True)
 
 

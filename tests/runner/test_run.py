@@ -1,4 +1,7 @@
-"""Tests of complete runs with real worker processes and real training. In some, a worker is killed or fails."""
+"""Tests of complete runs with real worker processes and real training. In some, a worker is killed or fails.
+
+Most commands and their workers are forked from a process that has imported the libraries; see `fork_server`.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,11 @@ from harness.runner.listeners.protocol import Listener
 from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from harness.suites.new import make
+from tests.support.fork_server import ForkedCommand
 from tests.support.interruptions import GONE
 from tests.support.made_once import made_once
-from tests.support.small_suite import GRID, LIMIT, RUN, findings, logs, run, small_suite, start
+from tests.support.preloaded import WORKER_NAME
+from tests.support.small_suite import GRID, LIMIT, RUN, WORDS, findings, logs, run, small_suite, start
 
 pytestmark = pytest.mark.slow
 
@@ -49,11 +54,24 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def finish(folder: Path) -> None:
     small_suite(folder)
+    ForkedCommand(["--version"], folder).communicate(timeout=LIMIT)  # starts the server, which takes longer than a run
     began = time.monotonic()
-    code, out, error = run(folder)
+    code, out, error = run_forked(folder)
     assert code == 0, error
     (folder / "out").write_text(out, encoding="utf-8")
     (folder / "seconds").write_text(str(time.monotonic() - began), encoding="utf-8")
+
+
+def fork(folder: Path, *options: str) -> ForkedCommand:
+    """Start `harness run small`, like `start`, but in a process that has imported the libraries."""
+    return ForkedCommand([*WORDS, *options], folder)
+
+
+def run_forked(folder: Path, *options: str) -> tuple[int | None, str, str]:
+    """Run `harness run small` in a forked process, and return exit code, stdout and stderr."""
+    process = fork(folder, *options)
+    out, error = process.communicate(timeout=LIMIT)
+    return process.returncode, out, error
 
 
 def test_a_run_ends_with_its_report(finished: Path) -> None:
@@ -111,14 +129,14 @@ def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> No
     small_suite(tmp_path)
     seconds, moment = float((finished / "seconds").read_text(encoding="utf-8")), random.Random(3)
     for _ in range(2):
-        process = start(tmp_path)
+        process = fork(tmp_path)
         with suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=moment.uniform(0.2, 0.9) * seconds)
         workers = workers_of(process)
         process.kill()
         process.communicate(timeout=LIMIT)
         assert psutil.wait_procs(workers, timeout=GONE)[1] == []
-    assert run(tmp_path)[0] == 0
+    assert run_forked(tmp_path)[0] == 0
     assert findings(tmp_path) == findings(finished)
 
 
@@ -131,7 +149,7 @@ def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path, monkey
     one, two, shared = (tmp_path / name for name in ("one", "two", "drive"))
     for folder in (one, two):
         small_suite(folder)
-    process = start(one, "--sync", str(shared))
+    process = fork(one, "--sync", str(shared))
     wait_for(process, lambda: trained_trials(shared))
     process.kill()
     process.communicate(timeout=LIMIT)
@@ -178,7 +196,7 @@ def test_two_workers_give_the_results_of_one(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, count in ((one, "1"), (two, "2")):
         small_suite(folder)
-        assert run(folder, "--width", "1", "--workers", count)[0] == 0
+        assert run_forked(folder, "--width", "1", "--workers", count)[0] == 0
     assert findings(one) == findings(two)
 
 
@@ -254,17 +272,20 @@ def test_a_pass_whose_worker_was_killed_is_repeated(
     assert findings(tmp_path) == findings(finished)
 
 
-def wait_for(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
+def wait_for(process: subprocess.Popen[str] | ForkedCommand, happened: Callable[[], object]) -> None:
     """Wait until `happened` returns something true; fail if the process ends before that."""
     while not happened():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def workers_of(process: subprocess.Popen[str] | ForkedCommand) -> list[psutil.Process]:
     """Return the worker processes of a run. It has other children, which render chat templates and draw charts."""
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "harness.engine.worker" in child.cmdline()]
+    try:
+        children = psutil.Process(process.pid).children()
+    except psutil.NoSuchProcess:  # a forked command that has ended
+        return []
+    return [child for child in children if child.name() == WORKER_NAME or "harness.engine.worker" in child.cmdline()]
 
 
 def test_interrupting_keeps_finished_work(tmp_path: Path) -> None:
@@ -294,7 +315,7 @@ def test_interrupting_keeps_finished_work(tmp_path: Path) -> None:
 def test_a_timeout_is_reported(tmp_path: Path) -> None:
     """A trial that exceeds --timeout is reported as timed out, and the exit code is 3."""
     small_suite(tmp_path, grid="rows: [{name: endless, epochs: 1000000}]\n")
-    code, out, error = run(tmp_path, "--timeout", "0.1", "--json")
+    code, out, error = run_forked(tmp_path, "--timeout", "0.1", "--json")
     assert code == 3
     assert "endless, seed 0: timed out: stopped after 0.1 s" in error
     assert json.loads(out)["statuses"] == {"endless": ["timed out"]}
@@ -317,7 +338,7 @@ def test_a_worker_killed_in_the_confirmation_is_reported(
     again = ("--confirm-seeds", "2")  # another run, which finds the trials of the grid in the cache
     runs = folder / Path(RUN).parent
     known = set(runs.iterdir())  # other tests may have made further runs in the folder that is copied
-    process = start(folder, *again)
+    process = fork(folder, *again)
 
     def new_logs() -> list[Path]:
         return [log for log in runs.glob("*/workers/001.log") if log.parents[1] not in known]

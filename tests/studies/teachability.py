@@ -2,7 +2,7 @@
 
     python -m tests.studies.teachability --output reports/studies/teachability.json
 
-The test `tests/models/test_pocket_teachability.py` repeats the first seeds. About two minutes on one core.
+The test `tests/models/test_pocket_teachability.py` repeats the first seed. About two minutes on one core.
 """
 
 from __future__ import annotations

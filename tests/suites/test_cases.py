@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from harness.core.errors import SuiteError
 from harness.core.suite import Role
+from harness.suites import parse_suite
 from harness.suites.promptfoo.templates import MAX_FILLED, Templates
-from tests.support.suite_texts import CASE, case, refusal, suite
+from tests.support.suite_texts import CASE, case, files, refusal, suite
 
 
 def test_choices_are_read() -> None:
@@ -148,6 +149,29 @@ def test_equal_cases_are_refused() -> None:
     """If two cases have no ids, but equal prompts and assertions, they are refused, even in different files."""
     message = refusal(f"tests:\n{CASE}\n- file://b.yaml", b_dot_yaml=f"# more\n{CASE}")
     assert "suite.yaml:2:3 and b.yaml:2:3" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["prompts: ['{{a}}']\ntests: [{vars: {a: [x, x]}, assert: [{type: is-json}]}]",
+     "prompts: [x]\ntests: [{vars: {a: [y, z]}, assert: [{type: is-json}]}]",
+     "prompts: [x, x]\ntests: [{assert: [{type: is-json}]}]"],
+)  # fmt: skip
+def test_a_case_that_repeats_itself_is_refused(text: str) -> None:
+    """If prompts or values make equal cases of one, an error says what to do; with the option, the first is kept."""
+    message = refusal(text)
+    assert 'this case asks "x" twice, with the same assertions' in message
+    assert "leave repeated cases out with --skip-unsupported" in message
+    assert [case.prompt for case in parse_suite(text, "suite.yaml", files(), skip_unsupported=True).cases] == ["x"]
+
+
+def test_cases_of_a_scenario_are_numbered() -> None:
+    """If a case of a scenario has an id, the cases that are made of it have this id with a number."""
+    found = suite(
+        "prompts: ['{{a}}']\nscenarios:\n- config: [{vars: {a: x}}, {vars: {a: y}}]\n"
+        "  tests: [{id: one, assert: [{type: is-json}]}]"
+    )
+    assert [(case.id, case.prompt) for case in found.cases] == [("one-1", "x"), ("one-2", "y")]
 
 
 def test_ids_do_not_depend_on_order() -> None:

@@ -318,3 +318,12 @@ def test_too_many_seeds_are_refused() -> None:
     error = refusal(f"axes: {{rank: [2]}}\nseeds: [{seeds}]\n")
     assert error.startswith("quick.yaml:2:")
     assert "more than 20,000 trials" in error
+
+
+def test_a_missing_grid_can_be_written_as_the_error_says(tmp_path: Path) -> None:
+    """If a suite has no grids, the error names a line; a file with this line is a grid."""
+    with pytest.raises(GridError, match="there is no such grid") as caught:
+        load_plan(tmp_path / "grids" / "quick.yaml")
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "quick.yaml").write_text(caught.value.remedy.partition("the line ")[2], encoding="utf-8")
+    assert len(load_plan(tmp_path / "grids" / "quick.yaml").variants) == 4

@@ -284,3 +284,29 @@ def test_a_system_prompt_that_no_row_has_is_a_warning(system: str, warned: bool,
     notices = load_suite(tmp_path).notices
     assert len(notices) == int(warned)
     assert all("asked with the system_prompt (suite.yaml:1:" in notice for notice in notices)
+
+
+@pytest.mark.parametrize(("system", "warned"), [("Be brief.", True), ('Be "brief"\nand kind.', True), ("", False)])
+def test_a_system_prompt_that_no_case_has_is_a_warning(system: str, warned: bool, tmp_path: Path) -> None:
+    """If rows have a system message and no case has one, a notice says so, and names the line that mends it."""
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    row = {"messages": [{"role": "system", "content": system}, *messages] if system else messages}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    tests = "tests: [{prompt: Hi, assert: [{type: contains, value: Hello}]}]\n"
+    (tmp_path / "suite.yaml").write_text(tests, encoding="utf-8")
+    notices = load_suite(tmp_path).notices
+    assert [notice.startswith("Warning: 1 training row has a system message") for notice in notices] == [True] * warned
+    if warned:
+        line = notices[0].partition("Write ")[2].partition(" into the suite's file")[0]
+        (tmp_path / "suite.yaml").write_text(f"{line}\n{tests}", encoding="utf-8")
+        assert load_suite(tmp_path).notices == ()
+
+
+def test_several_system_prompts_that_no_case_has_are_a_warning(tmp_path: Path) -> None:
+    """If rows have different system messages and no case has one, the notice says to write each case as messages."""
+    rows = [{"system": f"Be {n}.", "prompt": f"Hi {n}", "completion": "Ho"} for n in range(2)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "suite.yaml").write_text(f"tests:\n{CASE}\n", encoding="utf-8")
+    (notice,) = load_suite(tmp_path).notices
+    assert "2 training rows have a system message" in notice
+    assert "Write each case as messages: [{role: system, content: ...}" in notice

@@ -7,6 +7,7 @@ the same code as `harness WORDS` and `python -m harness.engine.worker JOB`; only
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import os
@@ -21,8 +22,13 @@ from harness.core import programs
 from harness.core.errors import HarnessError
 from harness.core.limited_process import LimitedProcess
 
-_LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "pandas", "altair")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "pandas", "altair")
+WORKER_NAME = "forked worker"
+"""The name of a forked worker's process."""
 _WORKER = "harness.engine.worker"
+COMMANDS = ("harness.cli", "harness.runner.benchmark", "harness.export.registry", _WORKER, "trl.trainer.sft_trainer")
+_SET_NAME = 15
+"""PR_SET_NAME of Linux' prctl(2)."""
 _exec = programs.start
 _KEPT: list[object] = []
 Program = Callable[[Sequence[str]], int]
@@ -31,9 +37,8 @@ Program = Callable[[Sequence[str]], int]
 def preload() -> None:
     """Import what commands and workers import. Call this once, before `forked`."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    for name in (*_LIBRARIES, _WORKER, "harness.cli", "harness.runner.benchmark", "harness.export.registry"):
+    for name in (*LIBRARIES, *COMMANDS):
         importlib.import_module(name)
-    from trl import SFTTrainer  # noqa: F401 - trl imports it only when it is used
 
 
 def forked(words: Sequence[str], folder: Path, output: int, program: Program | None = None) -> int:
@@ -43,18 +48,26 @@ def forked(words: Sequence[str], folder: Path, output: int, program: Program | N
     """
     child = os.fork()
     if not child:
-        _become(lambda: _command(words, folder, output, program))
+        become_command(words, folder, output, output, program)
     return child
 
 
-def _command(words: Sequence[str], folder: Path, output: int, program: Program | None) -> int:
+def become_command(
+    words: Sequence[str], folder: Path, output: int, error: int, program: Program | None = None
+) -> NoReturn:
+    """Let this process, which was just forked, be `harness WORDS` or another program, in a session of its own."""
+    _become(lambda: _command(words, folder, (output, error), program))
+
+
+def _command(words: Sequence[str], folder: Path, streams: tuple[int, int], program: Program | None) -> int:
     from harness.cli import main
 
     os.setsid()
     os.chdir(folder)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for target, source in ((0, nothing), (1, output), (2, output)):
+    for target, source in enumerate((nothing, *streams)):
         os.dup2(source, target)
+    gc.freeze()  # each collection would take 0.3 s for the objects of the libraries
     programs.start = _start  # only in this process, which is the command
     _renew_streams()
     try:
@@ -75,6 +88,7 @@ def _start(
         from harness.engine.worker import main
 
         os.environ.update(changes or {})
+        ctypes.CDLL(None).prctl(_SET_NAME, WORKER_NAME.encode(), 0, 0, 0)
         os.closerange(3, 4096)  # also tells `Popen` that the process was started
         _renew_streams()
         _forget_helpers()

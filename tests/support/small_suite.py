@@ -70,10 +70,13 @@ def small_suite(folder: Path, *, grid: str = GRID, margin: float = 100, tokens: 
     return suite
 
 
+WORDS = ("run", "small", "--profile", "cpu", "--confirm-seeds", "1")
+
+
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     """Start `harness run small` as a child process that Ctrl-C can end."""
     package = str(Path(harness.__file__).parent.parent)
-    command = [sys.executable, "-m", "harness", "run", "small", "--profile", "cpu", "--confirm-seeds", "1", *options]
+    command = [sys.executable, "-m", "harness", *WORDS, *options]
     return subprocess.Popen(
         command, cwd=folder, env=os.environ | {"PYTHONPATH": package}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_allow_interrupts,

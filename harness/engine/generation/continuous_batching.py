@@ -135,7 +135,7 @@ def _stacked(
         from harness.engine.generation.masked_adapters import masked
 
         stack = masked(base.model, adapters, rows)
-    stack = stack or Stack(base.model, adapters, dtype=base.model.dtype if graphs else None)
+    stack = stack or Stack(base.model, adapters)  # in full precision, which holds all weights
     try:
         yield stack, [BASE if request.adapter is None else next(numbers) for request in requests]
     finally:

@@ -28,6 +28,10 @@ MAX_TRIALS = 20_000
 """Largest number of trials of a grid, which are variants times seeds."""
 
 
+EXAMPLE = "axes: {learning_rate: [3e-4, 1e-3], rank: [2, 16]}"
+"""A grid for any suite."""
+
+
 @dataclass(frozen=True)
 class _Cell:
     """A variant before it has an id. If `name` is empty, the variant is later named after the settings that differ."""
@@ -197,6 +201,6 @@ def _variants(cells: Sequence[_Cell], grid: Grid, document: Document) -> tuple[V
 
 def _no_such_grid(file: Path) -> GridError:
     found = sorted(other.stem for other in file.parent.glob("*.yaml"))
-    remedy = nearest(file.stem, found) if found else "A suite's grids are YAML files in its folder grids."
+    remedy = nearest(file.stem, found) if found else f"Create this file, for example with the line {EXAMPLE}"
     listed = f" Grids here: {', '.join(found)}." if remedy.startswith("Did") else ""
     return GridError("there is no such grid", remedy=remedy + listed, place=Place(str(file)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def _generalise(cases: Sequence[Reworded]) -> Iterator[str]:
         if case.written:
             head += f"{_group(case.number)}{_split(count)}{_prompt(case.written)}"
         else:
-            head += f"{_split(count)}    prompt: {STUB}\n"
+            head += f"{_split(count)}{_stub(case.row)}"
         yield f"\n{comment}{head}{_judged(case.row, case.written)}"
 
 
@@ -178,8 +178,18 @@ def _prompt(row: Example) -> str:
     # A question that equals the stub's text, and a conversation of several messages, need the key `messages`.
     if len(before) == 1 and before[0].content != STUB:
         return f"    prompt: {filled(before[0].content)}\n"
-    turns = (f"      - {{role: {m.role}, content: {filled(m.content)}}}\n" for m in before)
+    return _turns(before)
+
+
+def _turns(messages: Iterable[Message]) -> str:
+    turns = (f"      - {{role: {m.role}, content: {filled(m.content)}}}\n" for m in messages)
     return f"    messages:\n{''.join(turns)}"
+
+
+def _stub(row: Example) -> str:
+    """Return the question that the user has to write, behind the messages that come before that of the row."""
+    before = row.messages[:-2]
+    return _turns([*before, Message("user", STUB)]) if before else f"    prompt: {STUB}\n"
 
 
 def _judged(row: Example, asked: Example | None) -> str:

@@ -8,10 +8,13 @@ operation is replaced by a filter of `template_filters`, which follows JavaScrip
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
 from jinja2 import Environment, nodes
+from jinja2.meta import find_undeclared_variables
 
 from harness.suites.promptfoo.template_filters import ARGUMENTS, PREFIX
 
@@ -19,8 +22,12 @@ NUMBER = re.compile(r"0|[1-9]\d{0,14}(\.\d{1,15})?|0\.\d{1,15}")
 OTHER_SPACE = re.compile("[\x1c-\x1f\x85\ufeff\r]")
 """Characters that only one of the languages counts as white space, and carriage returns, which Jinja2 changes."""
 OTHER_WORDS = frozenset({"True", "False", "None", "null", "undefined", "self", "super", "caller", "varargs", "kwargs"})
-GLOBALS = frozenset({"env", "range", "cycler", "joiner", "_conversation"})
-"""Names that mean something in promptfoo without being variables of the case, such as the environment's variables."""
+_NO_VARIABLE = "the name {}, which is no variable"
+GLOBALS = {
+    **{name: _NO_VARIABLE.format(name) for name in ("range", "cycler", "joiner", "_conversation")},
+    "env": "env (variables of the environment are not read: they would change what is asked on another machine)",
+}
+"""Names that mean something in promptfoo without being variables of the case, and why they are refused."""
 OPERATORS = frozenset({"eq", "ne", "lt", "lteq", "gt", "gteq", "in", "notin"})
 UNCERTAIN_OPERANDS = (nodes.Compare, nodes.Test, nodes.Not)
 """What a comparison may not compare, because the languages bind these differently without brackets."""
@@ -31,7 +38,19 @@ class NotCertainError(Exception):
     """A template has a part that Nunjucks might evaluate differently. The text names the part."""
 
 
-def checked(environment: Environment, source: str) -> nodes.Template:
+@dataclass(frozen=True)
+class Names:
+    """The names of variables in a template."""
+
+    used: frozenset[str]
+    optional: frozenset[str]
+    """Names that the template tests, as in `{% if name %}` and `name | default("")`, so that they may be missing.
+
+    Of any other, a missing variable is a mistake, although Nunjucks writes nothing in its place.
+    """
+
+
+def checked(environment: Environment, source: str) -> tuple[nodes.Template, Names]:
     """Parse a template, and return its tree with every operation replaced by one that follows JavaScript.
 
     Raises:
@@ -40,17 +59,38 @@ def checked(environment: Environment, source: str) -> nodes.Template:
     """
     _check_tokens(environment, source)
     tree = environment.parse(source)
+    optional = frozenset(name.name for part in _tested(tree) for name in _names(part))
     tree.body = [_statement(node, in_loop=False) for node in tree.body]
-    return tree.set_environment(environment)  # type: ignore[return-value]
+    tree = tree.set_environment(environment)  # type: ignore[assignment]
+    return tree, Names(frozenset(find_undeclared_variables(tree)), optional)
+
+
+def _tested(tree: nodes.Template) -> Iterator[nodes.Node]:
+    """Yield the expressions of a template that are tested for being true, being there, or holding anything."""
+    for node in tree.find_all(nodes.Node):
+        if (tested := _test_of(node)) is not None:
+            yield tested
+
+
+def _test_of(node: nodes.Node) -> nodes.Node | None:
+    """Return the expression that a part of a template tests; None if it tests none."""
+    if isinstance(node, nodes.If | nodes.CondExpr):
+        return node.test
+    if isinstance(node, nodes.And | nodes.Or):
+        return node.left
+    if isinstance(node, nodes.For):
+        return node.iter if node.else_ else None
+    if isinstance(node, nodes.Filter):
+        return node.node if node.name in ("default", "d") else None
+    return node.node if isinstance(node, nodes.Not | nodes.Test) else None
+
+
+def _names(node: nodes.Node) -> Iterator[nodes.Name]:
+    yield from [node] if isinstance(node, nodes.Name) else node.find_all(nodes.Name)
 
 
 MARKS = frozenset({"block_begin", "block_end", "variable_begin", "variable_end"})
 PLAIN_MARKS = frozenset({"comment_begin", "comment_end", "raw_begin", "raw_end"})
-
-
-def global_names(environment: Environment, source: str) -> frozenset[str]:
-    """Return the names in a template that are promptfoo's own, unless the case has variables with these names."""
-    return GLOBALS & {value for _, kind, value in environment.lex(source) if kind == "name"}
 
 
 def _check_tokens(environment: Environment, source: str) -> None:

@@ -11,7 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.core.limited_process import serve
 from harness.suites.promptfoo.template_filters import FILTERS, member, text
-from harness.suites.promptfoo.template_grammar import NotCertainError, checked, global_names
+from harness.suites.promptfoo.template_grammar import GLOBALS, Names, NotCertainError, checked
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -28,22 +28,28 @@ class _Environment(ImmutableSandboxedEnvironment):
         return member(obj, argument, self.undefined())
 
 
-def render(_shared: Any, item: Any) -> str:
-    """Render a template; `item` has its `text` and its `variables`."""
+def render(_shared: Any, item: Any) -> dict[str, str]:
+    """Render a template; `item` has its `text` and its `variables`.
+
+    Returns its `text`, or the name of a variable that is `missing`.
+    """
     try:
         template, names = _compiled(item["text"])
     except jinja2.TemplateError:
         raise NotCertainError("a syntax that is not Jinja2's") from None
-    if missing := sorted(names - item["variables"].keys()):
-        raise NotCertainError(f"the name {missing[0]}, which is no variable")
-    return template.render(item["variables"])
+    missing = sorted(names.used - item["variables"].keys())
+    if own := [name for name in missing if name in GLOBALS]:
+        raise NotCertainError(GLOBALS[own[0]])
+    if needed := [name for name in missing if name not in names.optional]:
+        return {"missing": needed[0], "text": ""}
+    return {"missing": "", "text": template.render(item["variables"])}
 
 
 @lru_cache(maxsize=64)
-def _compiled(source: str) -> tuple[jinja2.Template, frozenset[str]]:
+def _compiled(source: str) -> tuple[jinja2.Template, Names]:
     environment = _Environment()
-    code = environment.compile(checked(environment, source))
-    return jinja2.Template.from_code(environment, code, {}), global_names(environment, source)
+    tree, names = checked(environment, source)
+    return jinja2.Template.from_code(environment, environment.compile(tree), {}), names
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ certain of the result.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -39,8 +39,11 @@ class MissingVariableError(ValueError):
 class Templates:
     """Renders the templates of one suite. It stops if too many of them reach a limit, instead of waiting for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_filters: Iterable[str] = ()) -> None:
+        """`own_filters` are the names of filters that the suite defines in code (`nunjucksFilters`)."""
         self._limits_reached = 0
+        names = "|".join(re.escape(name) for name in own_filters)
+        self._own_filter = re.compile(rf"\|\s*({names})\b") if names else None
 
     def render(self, text: str, variables: Mapping[str, Any]) -> str:
         """Return a text with its templates evaluated. Inserted text is not searched again.
@@ -73,6 +76,8 @@ class Templates:
         return text
 
     def _evaluated(self, text: str, variables: Mapping[str, Any]) -> str:
+        if self._own_filter and (named := self._own_filter.search(text)):
+            raise UnsupportedError(f"a template with the filter {named[1]} of nunjucksFilters")
         if self._limits_reached >= MAX_LIMITS_REACHED:
             raise ValueError("is not rendered, because other templates reached a limit\nMake those simpler first.")
         try:
@@ -82,7 +87,9 @@ class Templates:
             raise ValueError(f"rendering this template {reached}\nMake it simpler.") from None
         if isinstance(found, Refused):
             raise UnsupportedError(f"a template with {found.reason}")
-        return str(found)
+        if name := found["missing"]:
+            raise MissingVariableError(name)
+        return str(found["text"])
 
 
 def _of_bounded_length(parts: Sequence[str]) -> str:

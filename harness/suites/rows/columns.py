@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,35 @@ ANSWERS = (
 )
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
 SYSTEMS = ("system", "system_prompt", "system_message")
-HISTORY = "history"
-CONTEXTS = ("input", "context", "passage", "paragraph", "background", "document", "story")
+HISTORIES = (
+    *("history", "chat_history", "dialogue_history", "dialog_history", "conversation_history", "message_history"),
+    *("previous_turns", "previous_messages"),
+)
+CONTEXTS = (
+    *("input", "question", "query", "context", "passage", "paragraph", "background", "document", "story", "knowledge"),
+    *("excerpt", "article", "evidence", "support", "premise", "hypothesis", "sentence", "abstract", "snippet", "facts"),
+    *("contexts", "passages", "paragraphs", "documents", "excerpts", "articles", "evidences", "snippets", "sentences"),
+    *("instruction", "instructions", "kontext", "contexte", "contexto", "contesto", "absatz"),
+)
 """Columns with text that the question is about. It is put below the question."""
+QUESTIONS = frozenset({"question", "query", "instruction", "instructions"})
+"""Contexts that are questions themselves: they are below another one only if the user named no column."""
+OFTEN_REPEATED = QUESTIONS | {"support", "sentence", "sentences", "story", "facts", "premise", "hypothesis", "abstract"}
+"""Contexts that beside a conversation are more likely to repeat a part of it, or to describe it."""
+CONTEXT_WORDS = frozenset(CONTEXTS) - OFTEN_REPEATED - {"input"}
+"""Words that make a longer name, such as `Source passage`, one of a context."""
+_ABOUT = (
+    "id ids uid guid no nr num number numbers count counts title titles url urls uri link links name names type types "
+    "length lengths len tokens date time score scores rank index idx start end offset lang language source sources key "
+    "keys hash category topic level difficulty domain author license split status file path"
+)
+ABOUT = frozenset(_ABOUT.split())
+"""Last words of names of columns about a question or a context, such as `question_id`."""
+CHOICES = "choices belong to the question, and the answer may only be the number of one"
+CHOICE = re.compile(r"(option|choice|opt|op|alternative|ending)[\s_-]*([a-j]|\d)", re.IGNORECASE)
+"""The name of a column with one of several choices, such as `option_a`, `Choice 2` and `opa`."""
+LETTERS = ("a", "b", "c", "d", "e", "f", "g", "h")
+"""Names of columns with choices, if at least the first two are there (MMLU)."""
 NOT_TRAINED = {
     "tools": "tool calls are not supported",
     "functions": "tool calls are not supported",
@@ -33,9 +60,7 @@ NOT_TRAINED = {
     "images": "images are not supported",
     "audio": "sound is not supported",
     "video": "videos are not supported",
-    **dict.fromkeys(
-        ("choices", "options"), "choices belong to the question, and the answer may only be the number of one"
-    ),
+    **dict.fromkeys(("choices", "options", "endings", "alternatives", "answer_choices", "answer_options"), CHOICES),
 }
 """Columns without which the answer means something else, and which cannot be put into a training row."""
 BESIDE = "it is not known to which message of the conversation this belongs"
@@ -65,6 +90,12 @@ class Layout:
     rest: tuple[str, ...]
     """Columns that are used for nothing."""
 
+    @property
+    def has_wordings(self) -> bool:
+        """Whether lists of questions and answers are wordings of one question, by the names of their columns."""
+        names = (self.prompt.strip().casefold(), self.answer.strip().casefold())
+        return self.conversation is None and names == ("patterns", "responses")
+
 
 def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = (), read_as: str = "") -> Layout:
     """Return what the columns with these names are for. `lists` are the columns that hold lists.
@@ -84,16 +115,42 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
     else:
         prompt = answer = ""
     used = {conversation, prompt, answer}
-    system = next((usable[key] for key in SYSTEMS if key in usable and usable[key] not in used), None)
-    history = usable.get(HISTORY)
-    reasons = {**NOT_TRAINED, **dict.fromkeys(CONTEXTS if conversation else (), BESIDE)}
-    not_trained = tuple((usable[key], why) for key, why in reasons.items() if key in usable and usable[key] not in used)
-    contexts = () if conversation else tuple(usable[k] for k in usable if k in CONTEXTS and usable[k] not in used)
+    usable = {key: name for key, name in usable.items() if name not in used}
+    system = next((usable[key] for key in SYSTEMS if key in usable), None)
+    history = next((usable[key] for key in HISTORIES if key in usable), None)
+    others = frozenset() if columns.prompt is None else QUESTIONS
+    about = tuple(name for key, name in usable.items() if key not in others and _is_context(key))
+    contexts = () if conversation else about
+    not_trained = (
+        *((usable[key], why) for key, why in NOT_TRAINED.items() if key in usable),
+        *((name, CHOICES) for name in _choices(usable)),
+        *((name, BESIDE) for name in about if conversation and name.strip().casefold() not in OFTEN_REPEATED),
+    )
     used |= {system, history, *contexts, *(name for name, _ in not_trained)}
     rest = tuple(name for name in names if name not in used)
     label = usable.get("label")
     label = label if label in rest else None
     return Layout(conversation, prompt, answer, system, history, contexts, not_trained, label, rest)
+
+
+def _is_context(key: str) -> bool:
+    """Whether a column, by its lower-case name, holds text that the question is about."""
+    if key in CONTEXTS:
+        return True
+    parts = words(key.replace("_", " ")) if len(key) < 200 else ()
+    return bool(parts) and not CONTEXT_WORDS.isdisjoint(parts) and not is_about(key)
+
+
+def is_about(key: str) -> bool:
+    """Whether a longer name is that of a column about questions or contexts, such as `question_id`."""
+    parts = words(key.replace("_", " "))
+    return len(parts) > 1 and (parts[-1] in ABOUT or parts[0] in ("num", "number"))
+
+
+def _choices(usable: dict[str, str]) -> tuple[str, ...]:
+    """Return the columns that hold one choice each."""
+    letters = LETTERS if all(letter in usable for letter in LETTERS[:2]) else ()
+    return tuple(name for key, name in usable.items() if key in letters or CHOICE.fullmatch(key))
 
 
 def is_header(names: Sequence[str], columns: Columns, *, exact: bool = False) -> bool:
@@ -105,19 +162,25 @@ def is_header(names: Sequence[str], columns: Columns, *, exact: bool = False) ->
     if columns.prompt is None and CONVERSATIONS[0] in by_name:
         return True
     for given, usual in ((columns.prompt, PROMPTS), (columns.answer, ANSWERS)):
-        keys = usual if given is None else (given.strip().casefold(),)
-        is_there = any(key in by_name for key in keys)
-        if not is_there and (exact or given is not None or usual_name(by_name, usual) is None):
+        found = by_name.get(given.strip().casefold()) if given is not None else usual_name(by_name, usual, exact=exact)
+        if found is None:
             return False
+        # A single cell may hold both words, if the line was split by another delimiter than its own.
+        by_name = {key: name for key, name in by_name.items() if name != found}
     return True
 
 
-def usual_name(by_name: dict[str, str], usual: Sequence[str]) -> str | None:
-    """Return the column with the first usual name; else the only one whose name contains such a word."""
-    if exact := next((by_name[key] for key in usual if key in by_name), None):
-        return exact
+def usual_name(by_name: dict[str, str], usual: Sequence[str], *, exact: bool = False) -> str | None:
+    """Return the column with the first usual name; else, unless `exact`, the only one whose name has such a word."""
+    same = next((by_name[key] for key in usual if key in by_name), None)
+    if same is not None or exact:
+        return same
     phrases = set(usual) - NOT_IN_PHRASES
-    found = [name for key, name in by_name.items() if len(key) < 200 and phrases & set(words(key))]
+    found = [
+        name
+        for key, name in by_name.items()
+        if len(key) < 200 and phrases & set(words(key.replace("_", " "))) and not is_about(key)
+    ]
     return found[0] if len(found) == 1 else None
 
 
@@ -149,7 +212,9 @@ def _pair(usable: dict[str, str], names: Sequence[str], columns: Columns, read_a
             'Write each row as {"prompt": "the question", "completion": "the answer"}: only answers are trained, and '
             "the questions become cases.",
         )
-    prompt = _column(usable, columns.prompt, PROMPTS, "--prompt-column", names, columns, read_as)
+    # Of an instruction and a question or input, the instruction comes first, as in Alpaca.
+    given = "instruction" if columns.prompt is None and "instruction" in usable else columns.prompt
+    prompt = _column(usable, given, PROMPTS, "--prompt-column", names, columns, read_as)
     rest = {key: name for key, name in usable.items() if name != prompt}
     return prompt, _column(rest, columns.answer, ANSWERS, "--answer-column", names, columns, read_as)
 
@@ -186,14 +251,21 @@ def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, i
             f'The only column is {named(names)}. Write {{"prompt": ..., "completion": ...}} or {{"messages": [...]}}.'
         )
     if len(names) == 1:
-        return f"The only column is {named(names)}. Put a comma, a semicolon or a tab between question and answer."
+        return f"The only column is {named(names)}. Write each question and its answer on one line, with a tab between."
     listed = f"The columns are: {named(names)}."
-    if len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:]):
-        return f"{listed} Write each of these questions into a row of its own, with its answer beside it."
+    is_form = len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:])
+    answered = "If these are the questions, write each into a row of its own, with its answer beside it. Otherwise "
+    first = f"{listed} {answered if is_form else ''}"
+    rename, name = ("rename", "name") if is_form else ("Rename", "Name")
     if not columns.has_options:
-        return f'{listed} Rename the one with the {what}s to "{what}".'
-    if len(names) == 2 and columns.prompt is None and columns.answer is None:
-        first, second = map(shlex.quote, names)
+        return f'{first}{rename} the one with the {what}s to "{what}".'
+    is_open = columns.prompt is None and columns.answer is None
+    if len(names) == 2 and is_open:
+        given = " ".join(map(shlex.quote, ("--prompt-column", names[0], "--answer-column", names[1])))
         by_number = ", or with --prompt-column 1 --answer-column 2 if this line is a row already" if is_table else ""
-        return f"{listed} Name them with --prompt-column {first} --answer-column {second}{by_number}."
-    return f"{listed} Name the one with the {what}s with {option}."
+        return f"{first}{name} them with {given}{by_number}."
+    if is_open and option == "--prompt-column" and usual_name(_by_name(names), ANSWERS) is None:
+        return (
+            f"{first}{name} the one with the questions with {option}, and that with the answers with --answer-column."
+        )
+    return f"{first}{name} the one with the {what}s with {option}."

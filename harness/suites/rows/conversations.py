@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ from harness.core.suite import Message
 from harness.core.yaml import as_written, nearest, shown
 from harness.suites.case_files import parse_json
 from harness.suites.forms import in_turn
-from harness.suites.rows.columns import NOT_TRAINED, Layout
-from harness.suites.rows.records import Columns, RowError, has_content
+from harness.suites.rows.columns import CHOICES, NOT_TRAINED, Layout
+from harness.suites.rows.records import Columns, RowError, has_content, named
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -69,8 +69,9 @@ def conversations_of(
 def _check_trainable(cells: Mapping[str, Any], layout: Layout, columns: Columns) -> None:
     for name, why in layout.not_trained:
         if has_content(cells.get(name)) and cells[name] not in ("[]", "{}", "null"):
-            is_choice = name.strip().lower() in ("choices", "options")
-            raise RowError(f"has {shown(name)}: {why}", (_chosen if is_choice else without)(name, columns))
+            choices = [other for other, reason in layout.not_trained if reason == CHOICES]
+            remedy = _chosen(choices, columns) if why == CHOICES else without(name, columns)
+            raise RowError(f"has {shown(name)}: {why}", remedy)
     if layout.label is not None and cells.get(layout.label) is False:
         raise RowError(f"{shown(layout.label)} is false, which marks a bad answer", without(layout.label, columns))
 
@@ -90,11 +91,13 @@ def without(name: str, columns: Columns) -> str:
     return f"If the answers are right without it, remove {shown(name)} from the file. Otherwise remove these rows."
 
 
-def _chosen(name: str, columns: Columns) -> str:
-    """Return the remedy for rows with choices."""
-    then = (
-        f"leave the column out with --leave-out {shlex.quote(name)}" if columns.has_options else f"remove {shown(name)}"
-    )
+def _chosen(names: Sequence[str], columns: Columns) -> str:
+    """Return the remedy for rows with choices in these columns."""
+    if columns.has_options:
+        what = "the column" if len(names) == 1 else "these columns"
+        then = f"leave {what} out with {' '.join(f'--leave-out {shlex.quote(name)}' for name in names)}"
+    else:
+        then = f"remove {named(names)}"
     return f"Write the choices into the question, and the text of the right one as the answer. Then {then}."
 
 
@@ -119,6 +122,7 @@ def _in_order(before: list[Message], messages: list[Message]) -> tuple[Message, 
 
 def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[list[Message]]:
     """Return a conversation for each wording of the question; none if the row is empty or says so of a part of it."""
+    _check_lists(cells.get(layout.prompt), cells.get(layout.answer), layout)
     answer = _answer(layout.answer, cells.get(layout.answer), counts)
     questions = _questions(cells, layout, counts)
     if answer is None or cells.get(layout.prompt) == []:
@@ -137,10 +141,22 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[lis
     return [[*question, *answer] for question in questions]
 
 
+def _check_lists(questions: Any, answers: Any, layout: Layout) -> None:
+    """Refuse a row with several questions and several answers, unless its columns say that these are alternatives."""
+    are_lists = all(isinstance(value, list) and not _is_messages(value) for value in (questions, answers))
+    if not are_lists or layout.has_wordings:
+        return
+    if len(set(map(str, questions))) > 1 and len(set(map(str, answers))) > 1:
+        raise RowError(
+            f"has {len(questions):,} questions and {len(answers):,} answers, and it is not known which belong together",
+            'Write each question with its answer into a row of its own: {"question": "...", "answer": "..."}.',
+        )
+
+
 def _questions(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[list[Message]]:
     """Return the messages before the answer for each wording of the question, with its context; none if it is blank."""
     given = cells.get(layout.prompt)
-    context = [text for name in layout.contexts if (text := _text(name, cells.get(name))).strip()]
+    context = [text for name in layout.contexts for text in _context(name, cells.get(name)) if text.strip()]
     if isinstance(given, list) and _is_messages(given):
         *earlier, last = _messages(given, counts)
         return [[*earlier, Message(last.role, _below(last.content, context))]]
@@ -150,6 +166,13 @@ def _questions(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list
     if not wordings and context:  # rows of Alpaca whose instruction is in the input
         wordings, context = context[:1], context[1:]
     return [[Message("user", _below(wording, context))] for wording in wordings]
+
+
+def _context(name: str, value: Any) -> list[str]:
+    """Return the texts of a context: one, or several passages."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return value
+    return [_text(name, value)]
 
 
 def _wordings(name: str, value: Any) -> list[str]:
@@ -208,7 +231,7 @@ def _history(cells: Mapping[str, Any], layout: Layout, columns: Columns, counts:
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value
     )
     if not is_pairs:
-        what = "history: expected a list of pairs [question, answer]"
+        what = f"{layout.history}: expected a list of pairs [question, answer]"
         raise RowError(what, without(str(layout.history), columns))
     for question, answer in value or ():
         yield from (Message("user", question), Message("assistant", answer))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.core.errors import Place, SuiteError
-from harness.core.yaml import MAX_DEPTH
+from harness.core.yaml import MAX_DEPTH, shown
 from harness.suites.case_files import DECODER, check_number, json_mistake, parse_json, too_deep
 from harness.suites.rows.columns import layout_of
 from harness.suites.rows.records import USUAL, Mistake, Record, Records, RowError, has_content, named
@@ -141,7 +141,7 @@ def _unwrapped(records: Records) -> Records:
     if isinstance(outer, dict):
         if rows := _squad(outer):
             return _number_rows(records, rows)
-        if rows := _columns(outer):
+        if rows := _columns(outer, records):
             return _number_rows(records, rows)
         if _is_row(outer):
             return records
@@ -192,13 +192,33 @@ def _other_than(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != key}
 
 
-def _columns(outer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of an object with a list of texts, or a mapping of numbers to texts, per column (pandas)."""
-    columns = {key: list(value.values()) if isinstance(value, dict) else value for key, value in outer.items()}
-    if len(columns) < 2 or not all(isinstance(value, list) and value for value in columns.values()):
+def _columns(outer: Mapping[str, Any], records: Records) -> list[dict[str, Any]]:
+    """Return the rows of an object with a list of texts, or a mapping of numbers to texts, per column (pandas).
+
+    Raises:
+        SuiteError: the columns have different rows, so that it is not known which question belongs to which answer.
+    """
+    given = {key: value for key, value in outer.items() if isinstance(value, list | dict)}
+    columns = {key: list(value.values()) if isinstance(value, dict) else value for key, value in given.items()}
+    rows = {tuple(value) for value in given.values() if isinstance(value, dict)}
+    if len(columns) < 2 or any(isinstance(each, dict | list) for value in columns.values() for each in value):
         return []
-    if len({len(value) for value in columns.values()}) > 1 or any(
-        isinstance(each, dict | list) for value in columns.values() for each in value
-    ):
+    if len(rows) > 1 or len({len(value) for value in columns.values()}) > 1:
+        _check_even(columns, records)
+        return []
+    if len(columns) < len(outer) or not all(columns.values()):
         return []
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def _check_even(columns: Mapping[str, list[Any]], records: Records) -> None:
+    """Refuse a file with a list per column whose columns have different rows."""
+    try:
+        layout = layout_of(tuple(columns), USUAL, lists=tuple(columns))
+    except RowError:
+        return
+    if layout.conversation is None and not layout.has_wordings and columns[layout.prompt] and columns[layout.answer]:
+        counts = ", ".join(f"{shown(name)} has {len(values):,}" for name, values in list(columns.items())[:5])
+        remedy = 'Write one object per row, with its question and its answer. In pandas: to_json(orient="records").'
+        what = f"its columns do not have the same rows: {counts}"
+        raise SuiteError(what, remedy=remedy, place=Place(records.file))

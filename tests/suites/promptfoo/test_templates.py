@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.suites.notices import UnsupportedError
-from harness.suites.promptfoo.templates import MAX_FILLED, MAX_LIMITS_REACHED, Templates
+from harness.suites.promptfoo.templates import MAX_FILLED, MAX_LIMITS_REACHED, MissingVariableError, Templates
 from tests.support.suite_texts import refusal
 
 VARIABLES: dict[str, Any] = {
@@ -60,17 +60,62 @@ def test_templates_are_evaluated_as_by_nunjucks(template: str, expected: str) ->
         "{% for x in list if x %}{% endfor %}", "{{ [1, 2] | join(',', 'a') }}", "{{ {'a': 1} }}", "{{ (1, 2) }}",
         "{{ i / 2 }}", "{{ i ** 2 }}", "{{ i // 2 }}", "{{ i % 2 }}", "{{ t[0:2] }}", "{{ -i }}",
         "{{ null }}", "{{ 'a\\n' }}", "{{ 'a' 'b' }}", "{{ list.0 }}", "{{ 0x10 }}", "{{ 1e3 }}", "{{ 1 < 2 < 3 }}",
-        "{{ map == map }}", "{{ t < i }}", "{{ missing ~ t }}", "{{ t is string }}", "{%+ if t %}{% endif %}",
+        "{{ map == map }}", "{{ t < i }}", "{{ none_ ~ t }}", "{{ t is string }}", "{%+ if t %}{% endif %}",
         "{#- a -#}{{ t }}", "{{ emoji[0] }}", "{% raw %}",
         "{{ env.HOME }}", "{{ range }}{{ t | upper }}", "{% for x in _conversation %}{% endfor %}",
         "{{ a === b }}", "{{ t ~ t is not defined }}", "{{ not t == t }}",
-        "{% if t %}", "{{", "{{}}", "{{ a-b }}", "{{ #each x }}",
+        "{% if t %}", "{{", "{{}}", "{{ t-i }}", "{{ #each x }}",
     ],
 )  # fmt: skip
 def test_other_templates_are_refused(template: str) -> None:
     """A template for which Nunjucks might give another text, or code, is unsupported."""
     with pytest.raises(UnsupportedError, match=r"^a template with "):
         Templates().render(template, VARIABLES)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ missing | upper }}", "{{ missing + 1 }}", "{{ a-b }}", "{{ missing ~ t }}", "{{ missing.deep | dump }}",
+     "{{ missing | length }}", "{% for x in missing %}x{% endfor %}", "{% set y = missing %}{{ t }}",
+     "{{ t if yes else missing }}", "{% if t %}{{ missing }}!{% endif %}"],
+)  # fmt: skip
+def test_a_missing_variable_within_an_expression_is_a_mistake(template: str) -> None:
+    """A template that uses a variable which is not there is refused, wherever it stands, as `{{missing}}` is."""
+    with pytest.raises(MissingVariableError, match=r'there is no variable "(missing|a)"'):
+        Templates().render(template, VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{% if missing %}{{ missing }}{% else %}b{% endif %}", "b"),
+        ("{% if missing == 'de' %}a{% elif other %}b{% endif %}c", "c"),
+        ("{{ missing | default('d') | upper }}{{ missing or 'e' }}{{ not other }}", "De" + "true"),
+        ("{% if missing is defined %}{{ missing | upper }}{% endif %}.", "."),
+        ("{% for x in missing %}x{% else %}none{% endfor %}", "none"),
+        ("{% set y = i %}{{ y + 1 }}{% for x in list %}{{ loop.index }}{{ x | upper }}{% endfor %}", "41A2B"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_the_template_tests_may_be_missing(template: str, expected: str) -> None:
+    """A variable may be missing if the template tests whether it is there; Nunjucks gives the same text."""
+    assert Templates().render(template, VARIABLES) == expected
+
+
+def test_filters_of_the_suite_are_refused() -> None:
+    """A filter that the suite defines in code is refused, even if it has the name of a built-in one."""
+    templates = Templates(["upper", "my-own"])
+    with pytest.raises(UnsupportedError, match="the filter upper of nunjucksFilters"):
+        templates.render("{{ t |upper }}", VARIABLES)
+    assert templates.render("{{ t | lower }}", VARIABLES) == "teal lamp"
+    tests = "tests: [{vars: {a: b}, assert: [{type: is-json}]}]"
+    text = f"nunjucksFilters: {{upper: ./up.js}}\nprompts: ['{{{{ a | upper }}}}']\n{tests}"
+    assert "the filter upper of nunjucksFilters" in refusal(text)
+
+
+def test_the_environment_is_not_read() -> None:
+    """A template with a variable of the environment is refused, and the error says why."""
+    with pytest.raises(UnsupportedError, match="variables of the environment are not read: they would change what"):
+        Templates().render("{{ env.HOME }}", VARIABLES)
 
 
 @pytest.mark.parametrize(

@@ -66,5 +66,47 @@ def test_the_remedy_names_options_only_where_there_are_some() -> None:
     """`harness new` names its options; for `train: file://NAME` the remedy is to rename a column."""
     names = ["x y", "z"]
     assert "--prompt-column 'x y' --answer-column z" in refused(names).remedy
+    both = "Name the one with the questions with --prompt-column, and that with the answers with --answer-column."
+    assert refused([*names, "b"]).remedy.endswith(both)
     assert "--prompt-column 1 --answer-column 2" in refused(names, read_as="a table").remedy
     assert refused(names, WITHOUT_OPTIONS).remedy.endswith('Rename the one with the questions to "question".')
+
+
+@pytest.mark.parametrize(
+    ("names", "prompt", "contexts"),
+    [
+        (["question", "instruction", "answer"], "instruction", ("question",)),
+        (["query", "instruction", "input", "output"], "instruction", ("query", "input")),
+        (["question", "passages", "answer"], "question", ("passages",)),
+        (["question", "Source document", "document_id", "Context (optional)", "answer"], "question",
+         ("Source document", "Context (optional)")),
+        (["knowledge", "question", "question_id", "answer"], "question", ("knowledge",)),
+        (["question text", "question_id", "answer"], "question text", ()),
+    ],
+)  # fmt: skip
+def test_what_belongs_to_the_question_is_put_below_it(names: list[str], prompt: str, contexts: tuple[str, ...]) -> None:
+    """Questions and contexts are put below an instruction or a question; columns about these, such as ids, are not."""
+    layout = layout_of(names, USUAL)
+    assert (layout.prompt, layout.contexts) == (prompt, contexts)
+
+
+def test_a_named_question_has_no_other_question_below_it() -> None:
+    """If the user names the column of questions, other questions are not put below them."""
+    layout = layout_of(["question_de", "question", "context", "answer"], Columns(prompt="question_de"))
+    assert (layout.prompt, layout.contexts, layout.rest) == ("question_de", ("context",), ("question",))
+
+
+@pytest.mark.parametrize(
+    "names", [["A", "B", "C", "D"], ["option_a", "option_b"], ["Choice 1", "Choice 2"], ["opa", "opb"], ["endings"]]
+)
+def test_choices_in_columns_of_their_own_are_not_trained(names: list[str]) -> None:
+    """Columns with one choice each, as in MMLU, count as choices, and not as columns to be left out."""
+    layout = layout_of(["question", *names, "answer"], USUAL)
+    assert [name for name, _ in layout.not_trained] == names
+    assert layout.rest == ()
+
+
+@pytest.mark.parametrize("name", ["chat_history", "dialogue_history", "History"])
+def test_names_of_a_history(name: str) -> None:
+    """Earlier turns are found under the names that datasets use."""
+    assert layout_of([name, "question", "answer"], USUAL).history == name

@@ -83,3 +83,19 @@ def test_all_lines_that_are_no_json_are_found() -> None:
     found = json_records(f"{ONE}\n{{'a': 1}}\n{ONE}\n{{\"a\"\n", "rows.jsonl")
     assert [(m.number, m.column) for m in found.mistakes] == [(2, 2), (4, 5)]
     assert len(found.rows) == 2
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        {"question": ["a", "b"], "answer": ["c"]},
+        {"question": ["a"], "answer": ["c", "d"], "name": "faq"},
+        {"question": {"0": "a", "1": "b"}, "answer": {"1": "c", "2": "d"}},
+        {"question": {"0": "a", "1": "b"}, "answer": {"1": "d", "0": "c"}},
+    ],
+)
+def test_columns_with_different_rows_are_refused(outer: dict[str, object]) -> None:
+    """A list or mapping per column is refused if the columns have different rows, since answers would be mixed up."""
+    with pytest.raises(SuiteError, match="its columns do not have the same rows") as caught:
+        json_records(json.dumps(outer), "rows.json")
+    assert "Write one object per row" in caught.value.remedy

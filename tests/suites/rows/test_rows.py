@@ -291,14 +291,20 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
     "an unusual delimiter": (
         f"question|answer\n{HI}|{HO}\n".encode(),
         "there is no column answer",
-        "Put a comma, a semicolon or a tab between question and answer",
-        f"question;answer\n{HI};{HO}\n".encode(),
+        "Write each question and its answer on one line, with a tab between",
+        f"question\tanswer\n{HI}\t{HO}\n".encode(),
     ),
     "questions as columns": (
         b"Zeitstempel,Wann?,Wo?\n1,Um 9.,Hier.\n",
         "there is no column question",
-        "Write each of these questions into a row of its own, with its answer beside it",
+        "If these are the questions, write each into a row of its own, with its answer beside it",
         b"question,answer\nWann?,Um 9.\nWo?,Hier.\n",
+    ),
+    "questions about questions as columns": (
+        b"Zeitstempel,Was fragt man?,Was sagt man?\n1,Wann?,Um 9.\n",
+        "there is no column question",
+        'Otherwise rename the one with the questions to "question"',
+        b"Zeitstempel,question,answer\n1,Wann?,Um 9.\n",
     ),
     "other names of columns": (
         b"Thema,Text,Notiz\na,b,c\n",
@@ -517,3 +523,36 @@ def test_hostile_files_end_soon(attack: str) -> None:
     assert refused in message
     assert bool(refused) == bool(message)
     assert time.process_time() - began < 20
+
+
+def test_choices_are_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
+    """Rows with choices in columns of their own are refused; with the options that the remedy names, they are read."""
+    row = {"question": "Which? (A) Teal (B) Red", "A": "Teal", "B": "Red", "answer": "Teal"}
+    (mistake,) = read_rows(lines(row), "rows").mistakes
+    assert "--leave-out A --leave-out B" in mistake.remedy
+    assert read_rows(lines(row), "rows", Columns(leave_out=("A", "B"))).examples
+    (told,) = read_rows(lines(row), "rows", WITHOUT_OPTIONS).mistakes
+    assert 'remove "A" and "B"' in told.remedy
+
+
+@pytest.mark.parametrize("context", ["Bis 10 Uhr.", ["Bis 10 Uhr."]])
+def test_contexts_are_texts_or_lists_of_texts(context: object) -> None:
+    """A list of passages is put below the question, as a single passage is."""
+    (found,) = read_rows(lines({"question": HI, "passages": context, "answer": HO}), "rows").examples
+    assert [(message.role, message.content) for message in found.messages] == BELOW
+
+
+def test_an_instruction_is_above_the_question() -> None:
+    """An instruction beside a question is asked first, then the question."""
+    (found,) = read_rows(lines({"question": "Bis 10 Uhr.", "instruction": HI, "answer": HO}), "rows").examples
+    assert [(message.role, message.content) for message in found.messages] == BELOW
+
+
+def test_several_questions_with_several_answers_are_refused() -> None:
+    """A row with lists of questions and of answers is refused, unless these are patterns and responses."""
+    rows = lines({"questions": ["a", "b"], "answers": ["c", "d"]}, {"questions": ["e", "f"], "answers": ["g"]})
+    found = read_rows(rows, "rows")
+    assert "not known which belong together" in found.mistakes[0].message
+    assert [example.messages[0].content for example in found.examples] == ["e", "f"]
+    known = read_rows(lines({"patterns": ["a", "b"], "responses": ["c", "d"]}, {}), "rows")
+    assert [example.messages[1].content for example in known.examples] == ["c", "c"]

@@ -122,3 +122,20 @@ def test_mistakes(text: str, expected: str) -> None:
         table_records(text, "rows.csv", USUAL)
     assert str(caught.value).startswith(expected)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_two_names_with_the_same_word_are_two_columns(mark: str) -> None:
+    """A header with two names that contain a word for questions is split, and the remedy names a column that works."""
+    text = mark.join(["First question", "Second question", "My answer"]) + f"\nWann?{mark}Wo?{mark}Hier.\n"
+    with pytest.raises(SuiteError) as caught:
+        cells(text)
+    assert '"First question", "Second question" and "My answer"' in str(caught.value)
+    assert "--prompt-column" in caught.value.remedy
+    assert cells(text, Columns(prompt="Second question"))[0]["My answer"] == "Hier."
+
+
+def test_one_name_cannot_be_both_columns() -> None:
+    """A table of one column whose name contains words for questions and answers has no column of its own for either."""
+    with pytest.raises(SuiteError, match="Write each question and its answer on one line, with a tab between"):
+        cells("Question and answer\nWann? Um 9.\n")
