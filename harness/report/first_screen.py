@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -194,10 +195,19 @@ def _costs(shown: Outcome, machine: Machine) -> Tile:
 
 
 def nearest(results: Results, trial: NextTrial) -> Outcome | None:
-    """Return the variant whose settings are nearest to those of a trial: it differs in the fewest settings."""
+    """Return the variant whose settings are nearest to those of a trial: it differs in the fewest settings.
+
+    Of several, it is the chosen one, else the one with the nearest learning rate.
+    """
     known = [v for v in results.variants if v.settings and v.rates]
     chosen = results.choice.variant
-    return min(known, key=lambda v: (len(_differing(v, trial)), v.name != chosen), default=None)
+    return min(known, key=lambda v: (len(_differing(v, trial)), v.name != chosen, _rates_apart(v, trial)), default=None)
+
+
+def _rates_apart(variant: Outcome, trial: NextTrial) -> float:
+    """Return how far two learning rates are apart, as the logarithm of their ratio."""
+    assert variant.settings is not None
+    return abs(math.log(variant.settings.learning_rate / trial.settings.learning_rate))
 
 
 def _differing(variant: Outcome, trial: NextTrial) -> list[str]:

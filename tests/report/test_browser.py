@@ -73,9 +73,7 @@ def load(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         page.on("request", lambda request: None if request.url.startswith("file://") else said.append(request.url))
         page.goto(file.as_uri() + address)
         if options.get("java_script_enabled", True) and 'id="case-data"' in html:
-            page.wait_for_function(
-                "document.querySelectorAll('.ready').length === document.querySelectorAll('template').length"
-            )
+            page.locator(".ready").nth(html.count('id="case-data"') - 1).wait_for(state="attached")
         return page
 
     yield opened
@@ -378,7 +376,7 @@ def test_a_mark_leads_to_its_variant(load: Open) -> None:
     target = mark.get_attribute("href")
     mark.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("target => location.hash === target", arg=target)
+    page.wait_for_url(f"**{target}")
     assert page.locator(f"#variants-table {target}").count() == 1
 
 
@@ -501,11 +499,11 @@ def test_rows_are_drawn_when_seen(load: Open) -> None:
     page = load(render(results(6, 400, hostile=False, confirm=0), now="now"))
     everything(page)
     page.locator("#cases").scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('.case header') !== null")
+    page.locator(".case header").first.wait_for(state="attached")
     filled = page.locator(".case:not([hidden]) header").count()
     assert 0 < filled < 200
     page.locator(".case").last.scroll_into_view_if_needed()
-    page.wait_for_function("[...document.querySelectorAll('.case')].at(-1).querySelector('header') !== null")
+    page.locator(".case").last.locator("header").wait_for(state="attached")
 
 
 @pytest.mark.parametrize("width", WIDTHS)

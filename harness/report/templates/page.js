@@ -405,7 +405,10 @@
       if (search.value) found.set("search", search.value);
       return "#" + (found.toString() || "cases");
     };
-    const note = () => { try { history.replaceState(null, "", address()); } catch { /* denied in a sandbox */ } };
+    const note = () => {
+      if (root !== document.body) return; // in a notebook the address belongs to the notebook
+      try { history.replaceState(null, "", address()); } catch { /* denied in a sandbox */ }
+    };
     const pick = (word, wanted) => {
       const list = lists[word];
       const found = [...list.options].find((option) => (word === "show" ? option.value : option.textContent) === wanted) ||
