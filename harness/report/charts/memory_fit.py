@@ -55,7 +55,8 @@ def memory_fit(results: Results) -> Chart | None:
         description=(
             "One panel per rank. Each cell is a training, by rows per batch (upwards) and tokens per row (to the "
             "right). Its number is the peak memory that PyTorch reserved, in GiB: the largest, if several trainings "
-            f"share the cell. {NONE}: ran out of memory{', or in brackets: is predicted to, and was not run' if predicted else ''}. "
+            f"share the cell. {NONE}: ran out of memory"
+            f"{', or in brackets: is predicted to, and was not run' if predicted else ''}. "
             f"Figures {machine_claim(results.run.provenance.machine)}."
         ),
         svg=svg(_spec(trainings, CELL[0], columns=2), ID),
