@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -86,6 +87,9 @@ def main(arguments: Sequence[str] | None = None, program: click.Command = cli) -
 
 
 def _run(words: tuple[str, ...], program: click.Command) -> int:
+    if not _has_folder():
+        echo("Error: the current folder was deleted\nChange into another folder, then run the command again.", err=True)
+        return 2
     try:
         return program.main(args=list(words), obj=words, prog_name="harness", standalone_mode=False) or 0
     except click.ClickException as error:
@@ -107,6 +111,15 @@ def _run(words: tuple[str, ...], program: click.Command) -> int:
         return _exit_code_of_full_disk(error) if error.errno in FULL else _exit_code_of_bug(error, words)
     except BaseException as bug:  # noqa: BLE001 - every other exception is a bug; those of Rust are no `Exception`
         return _exit_code_of_bug(bug, words)
+
+
+def _has_folder() -> bool:
+    """Whether the current folder exists. Without it, libraries fail wherever they ask for it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

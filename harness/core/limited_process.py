@@ -1,7 +1,7 @@
 """Runs work that may hang, grow or crash, such as the chat templates of models, in a child process with limits.
 
-`LimitedProcess` starts `python -P -m MODULE` and passes items of work to it. The module calls `serve`, which limits the
-child's memory, the time per item and the size of each result. One child serves many items, because its start takes
+`LimitedProcess` starts `programs.module(MODULE)` and passes items of work to it. The module calls `serve`, which limits
+the child's memory, the time per item and the size of each result. One child serves many items, because its start takes
 longer than thousands of them.
 """
 
@@ -100,7 +100,7 @@ class LimitedProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None:
             self._child = programs.start(
-                programs.python("-m", self._module, json.dumps(asdict(self._limits))),
+                programs.module(self._module, json.dumps(asdict(self._limits))),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -186,7 +186,6 @@ def serve(work: Callable[[Any, Any], Any], argument: str) -> None:
     memory and files are limited from here on.
     """
     limits = Limits(**json.loads(argument))
-    programs.end_with_parent()
     _limit(limits)
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)

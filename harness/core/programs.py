@@ -32,6 +32,11 @@ def python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", *arguments)
 
 
+def module(name: str, *arguments: str) -> tuple[str, ...]:
+    """Return a command that runs a module of this package, in a process that ends with its parent."""
+    return python("-m", "harness.core.child", name, *arguments)
+
+
 def script(file: Path, *arguments: str) -> tuple[str, ...]:
     """Return a command that runs the Python script `file`, which may import modules from its own folder."""
     return (sys.executable, str(file.resolve()), *arguments)

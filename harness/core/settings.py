@@ -40,7 +40,7 @@ OPTIMIZERS = (
     "paged_lion_32bit",
 )  # fmt: skip
 MOST = 1_000_000
-"""The largest rank, length or batch size that a grid may contain."""
+"""The largest rank, length, batch size, or number of epochs or tokens that a grid or a suite may contain."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Settings:
     """
 
     learning_rate: Annotated[float, Axis("lr", "Learning rate", sft="learning_rate", above=0, cost=False)] = 2e-4
-    epochs: Annotated[float, Axis("ep", "Epochs", sft="num_train_epochs", above=0, cost=False)] = 3.0
+    epochs: Annotated[float, Axis("ep", "Epochs", sft="num_train_epochs", above=0, at_most=MOST, cost=False)] = 3.0
     warmup: Annotated[
-        float, Axis("warmup", "Warmup", sft="warmup_steps", at_least=0, check=_share_or_steps, cost=False)
+        float, Axis("warmup", "Warmup", sft="warmup_steps", at_least=0, at_most=MOST, check=_share_or_steps, cost=False)
     ] = 0.03
     scheduler: Annotated[Scheduler, Axis("sched", "Scheduler", sft="lr_scheduler_type", cost=False)] = Scheduler.LINEAR
     rank: Annotated[int, Axis("r", "Rank", lora="r", at_least=1, at_most=MOST)] = 16

@@ -25,7 +25,6 @@ from typing import Any
 
 import psutil
 
-from harness.core import programs
 from harness.core.engines import Engine
 from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
 from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Job, NextJob, Prompt, Task
@@ -76,7 +75,6 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
     With `--stay` in `arguments`, further jobs follow; the result is OTHER_BASE if one of them needs a new process.
     `sent` is called after each event that was sent to the parent.
     """
-    programs.end_with_parent()
     events, further = _separate_streams(), queue.Queue[NextJob]()
     threading.Thread(target=_end_with_parent, args=(further,), daemon=True).start()
     job = read_record(Path(arguments[0]), Job)

@@ -87,7 +87,7 @@ def convert(file: Path, header: Header, folder: Path) -> None:
     Raises:
         ModelError: the file cannot be converted.
     """
-    command = programs.python("-m", "harness.engine.gguf_conversion", str(file.resolve()), str(folder.resolve()))
+    command = programs.module("harness.engine.gguf_conversion", str(file.resolve()), str(folder.resolve()))
     done = programs.run(command, changes={"HF_HUB_OFFLINE": "1"}, given=json.dumps(facts(header)))
     if done.returncode:
         raise _refusal(file, done)

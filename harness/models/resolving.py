@@ -40,7 +40,10 @@ _SHAPE_RECIPE = 1
 _DIGESTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 """The files that determine a model's answers. The model's digest is computed from them."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-_SIZES = ("num_hidden_layers", "hidden_size", "vocab_size", "intermediate_size", "num_attention_heads")
+_SIZES = (
+    *("num_hidden_layers", "hidden_size", "vocab_size", "intermediate_size", "num_attention_heads"),
+    "num_key_value_heads",
+)
 _WHAT_A_FOLDER_HOLDS = "Name a folder that holds config.json, the tokenizer and .safetensors files."
 _WHAT_TO_NAME = (
     "Name `pocket`, `smollm2`, a folder with config.json and .safetensors files, a .gguf file, a Hub model such as "

@@ -5,8 +5,10 @@ It does not use transformers, because importing transformers takes seconds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_MOST_TOKENS = 1_000_000
+"""Largest vocabulary, about four times the largest published one."""
+_MOST_GROWTH = 1000
 _MOST_IDS = 2**31
 """Larger than every id of a token."""
 
@@ -52,6 +57,9 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
     special = special_tokens(folder)
     with refusing(f"{folder / 'tokenizer.json'} is damaged", FETCH_AGAIN):
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if (size := tokenizer.get_vocab_size()) > _MOST_TOKENS:
+            raise damaged(folder / "tokenizer.json", f"it has {size:,} tokens, and at most {_MOST_TOKENS:,} are read")
+        _check_growth(tokenizer, folder / "tokenizer.json")
         tokenizer.no_truncation()
         tokenizer.no_padding()
         _add_missing(tokenizer, folder, special)
@@ -61,6 +69,24 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
     conversations = Conversations(ChatTemplate(template, special, str(folder)), vocabulary)
     described = read_optional(folder / "config.json") if config is None else config
     return TokenizerFiles(conversations, pad, _embeddings(described))
+
+
+def _check_growth(tokenizer: Tokenizer, file: Path) -> None:
+    """Refuse a normaliser that makes texts very long: 40 replacements of `e` by `ee` would fill any memory."""
+    if tokenizer.normalizer is not None and _growth(json.loads(tokenizer.normalizer.__getstate__())) > _MOST_GROWTH:
+        raise damaged(file, f"its normaliser can make a text more than {_MOST_GROWTH:,} times longer")
+
+
+def _growth(normalizer: Mapping[str, Any]) -> float:
+    """Return how many times longer a normaliser of `tokenizers` can make a text by replacements and prefixes."""
+    if normalizer["type"] == "Sequence":
+        return prod(map(_growth, normalizer["normalizers"]))
+    if normalizer["type"] == "Prepend":
+        return max(1, len(normalizer["prepend"]))
+    if normalizer["type"] == "Replace":
+        text, content = normalizer["pattern"].get("String"), len(normalizer["content"])
+        return max(1, content / len(text)) if text else content + 1  # a pattern can match before each character
+    return 1
 
 
 def chat_template(folder: Path) -> str | None:
@@ -95,7 +121,7 @@ def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> se
     If `config` is not that of the folder, the folder's generation_config.json belongs to another model.
 
     Raises:
-        ModelError: an id is larger than that of any token.
+        ModelError: an id is no whole number, or larger than that of any token.
     """
     own = read_optional(folder / "config.json")
     config = own if config is None else config
@@ -104,7 +130,9 @@ def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> se
     generation = read_optional(folder / "generation_config.json") if config == own else {}
     given = generation.get("eos_token_id", config.get("eos_token_id", of_text))
     listed = given if isinstance(given, list) else [given]
-    ids = {token for token in listed if type(token) is int and token >= 0}  # -1 stands for no token
+    if wrong := [token for token in listed if not (token is None or type(token) is int)]:
+        raise damaged(folder / "generation_config.json", f"eos_token_id is {str(wrong[0])[:100]!r}, not a whole number")
+    ids = {token for token in listed if token is not None and token >= 0}  # -1 stands for no token
     if large := [token for token in ids if token >= _MOST_IDS]:
         raise damaged(folder / "generation_config.json", f"eos_token_id is {large[0]}, and no token has such an id")
     return ids

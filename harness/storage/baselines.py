@@ -13,7 +13,7 @@ from harness.core.formats import FORMAT
 from harness.core.hashing import digest
 from harness.core.regression import Baseline
 from harness.core.settings import Settings
-from harness.storage.files import write_text
+from harness.storage.files import check_no_link, write_text
 from harness.storage.records import checked, damaged, decode, encode_line, read_json
 
 _WIDTH = 160
@@ -23,6 +23,7 @@ _WIDTH = 160
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a baseline as JSON. Lists and objects that fit on one line are on one line; default values are left out."""
     # The file cannot contain unpaired surrogates. Converting to text and back replaces them before the digest is made.
+    check_no_link(path.parent)
     data = json.loads(encode_line(_slim(baseline)))
     data["digest"] = _content_digest(data)
     write_text(path, _folded(data) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -395,6 +396,12 @@ def _pass_in(path: Path) -> AnswerPass | None:
 
 
 def _held(kind: str, folder: Path) -> Held:
-    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    entries = sum(1 for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else 0
-    return Held(kind, entries, sum(path.stat().st_size for path in files))
+    try:
+        files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+        entries = sum(1 for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else 0
+        return Held(kind, entries, sum(path.stat().st_size for path in files))
+    except (RecursionError, OSError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else error.strerror
+        raise StoreError(
+            f"cannot read {folder}: {what}", remedy=f"Delete it with `rm -r {shlex.quote(str(folder))}`."
+        ) from None

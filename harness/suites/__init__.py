@@ -12,11 +12,11 @@ from pathlib import Path
 
 from harness.core.errors import HarnessError, Place, SuiteError
 from harness.core.suite import Case, Decoding, Example, Suite
-from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_bytes, read_text
+from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_bytes
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
-from harness.suites.case_files import Read, ReadBytes, bytes_reader, read_referenced
-from harness.suites.cases import SuiteContext, WrittenCase, assemble
+from harness.suites.case_files import Read, ReadBytes, bytes_reader, read_referenced, reader
+from harness.suites.cases import SuiteContext, WrittenCase, assemble, check_cases
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm, SuiteForm, SuiteHead
 from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.other_tasks import refuse_task
@@ -50,7 +50,7 @@ def load_suite(path: Path | str, *, skip_unsupported: bool = False, root: Path |
     file = given / FILE_NAME if given.is_dir() or given.suffix not in (".yaml", ".yml") else given
     folder = file.parent
     try:
-        text = read_text(file, file.name, SuiteError)
+        text = reader(folder, root)(file.name)
     except FileNotFoundError:
         raise _no_such_suite(given) from None
     name = folder.resolve().name
@@ -205,7 +205,8 @@ def _examples(head: SuiteForm, document: Document, read: ReadBytes, notices: Not
 def _sources(documents: Iterable[Document], files: Files, notices: Notices, *, has_prompts: bool) -> list[WrittenCase]:
     """Validate every case. `has_prompts`: whether the suite has prompts for cases without their own prompt."""
     sources, problems = [], []
-    for written in documents:
+    for number, written in enumerate(documents, 1):
+        check_cases(number, written)
         try:
             document = known_keys(with_files(written, files), CaseForm, notices)
             sources.append(WrittenCase(_fit_case(document, has_prompts), document))

@@ -52,20 +52,29 @@ def reader(folder: Path, root: Path | None = None) -> Read:
 
     With `root`, paths may lead to any file in that folder instead.
     """
-    return lambda name: read_text(_inside(folder, name, root), name, SuiteError)
+    return lambda name: read_text(inside(folder, name, root), name, SuiteError)
 
 
 def bytes_reader(folder: Path, root: Path | None = None) -> ReadBytes:
     """Return a function like that of `reader`, for files that may be no text."""
-    return lambda name: read_bytes(_inside(folder, name, root), name, SuiteError)
+    return lambda name: read_bytes(inside(folder, name, root), name, SuiteError)
 
 
-def _inside(folder: Path, name: str, root: Path | None = None) -> Path:
-    inside = Path(name)
-    if inside.is_absolute() or "\x00" in name or (root is None and ".." in inside.parts):
+def inside(folder: Path, name: str, root: Path | None = None) -> Path:
+    """Return the path of a file in a suite's folder.
+
+    Raises:
+        SuiteError: the name leads out of the folder, or out of `root` if there is one, or the file is a link that does.
+    """
+    relative = Path(name)
+    if relative.is_absolute() or "\x00" in name or (root is None and ".." in relative.parts):
         raise outside(name, root)
-    path = folder / inside
-    if not path.resolve().is_relative_to((root or folder).resolve()):
+    path = folder / relative
+    try:
+        found = path.resolve()
+    except (OSError, RuntimeError):  # a link that leads to itself
+        raise SuiteError("is a link that leads nowhere", remedy="Replace it by a file.", place=Place(name)) from None
+    if not found.is_relative_to((root or folder).resolve()):
         raise outside(name, root)
     return path
 

@@ -33,6 +33,8 @@ TRANSFORMS = ("transform", "postprocess")
 """Options of promptfoo that change the answer before it is judged; the second is the old name of the first."""
 RED_TEAM = "promptfoo:redteam:"
 DATA = (".json", ".yaml", ".yml")
+MAX_CASES = 20_000
+"""Largest number of cases of a suite."""
 
 Location = tuple[str | int, ...]
 
@@ -74,6 +76,7 @@ def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Cas
             cases.extend((case, source.document) for case in cases_of(source, context))
         except HarnessError as problem:
             problems.append(problem)
+        check_cases(len(cases), source.document)
     raise_all(problems)
     context.notices.raise_unsupported()
     if not cases:
@@ -86,6 +89,13 @@ def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Cas
     cases = numbered(cases)
     check_ids(cases)
     return tuple(case for case, _ in cases)
+
+
+def check_cases(number: int, document: Document) -> None:
+    """Refuse the case in `document` if it is beyond the largest number of cases of a suite."""
+    if number > MAX_CASES:
+        what = f"up to here, the suite has {number:,} cases, more than {MAX_CASES:,}"
+        raise document.wrong(what, "Take a sample of them.", ())
 
 
 def _is_stub(form: CaseForm) -> bool:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from harness.core.settings import MOST
 from harness.core.suite import Message, Reducer, Role, Split
-from harness.core.yaml import Count, Form, Line, Text, shown
+from harness.core.yaml import Form, Line, Text, shown
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED, TRANSFORM, AssertionForm
 
@@ -168,7 +169,7 @@ FileName = Annotated[str, AfterValidator(_is_file), WithJsonSchema({"type": "str
 class DecodingForm(Form):
     """How answers are generated: greedily or by sampling."""
 
-    max_new_tokens: Count = 64
+    max_new_tokens: Annotated[int, Field(ge=1, le=MOST)] = 64
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[], description="An answer ends before the first of these texts."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.core.errors import HarnessError, Place, SuiteError
 from harness.core.yaml import read_text
+from harness.suites.case_files import inside
 
 LM_EVALUATION = re.compile(r"^(task|group):", re.MULTILINE)
 LM_EVALUATION_KEYS = re.compile(
@@ -30,7 +31,7 @@ def refuse_task(given: Path) -> None:
     """
     for file in _files(given):
         try:
-            tool = tool_of(file.suffix, read_text(file, file.name, SuiteError))
+            tool = tool_of(file.suffix, read_text(inside(file.parent, file.name), file.name, SuiteError))
         except (HarnessError, OSError):
             continue
         if tool:

@@ -11,7 +11,7 @@ from harness.core.rehearsal import Rehearsal, rehearsing
 from harness.core.settings import Plan, Variant
 from harness.core.suite import Suite
 from harness.core.yaml import fit, raise_all, read_text
-from harness.suites.case_files import json_rows
+from harness.suites.case_files import inside, json_rows
 from harness.suites.forms import RehearsalForm
 
 FILE = "rehearsal.jsonl"
@@ -37,7 +37,7 @@ def load_pool(folder: Path) -> Pool:
     own = folder / FILE
     file = own if own.exists() or own.is_symlink() else POOL
     try:
-        return Pool(parse_pool(read_text(file, file.name, SuiteError), file.name), file)
+        return Pool(parse_pool(read_text(inside(file.parent, file.name), file.name, SuiteError), file.name), file)
     except FileNotFoundError:
         remedy = "Replace it by a file with one prompt per line, or remove it to use the prompts of the harness."
         raise SuiteError("is not a file", remedy=remedy, place=Place(str(file))) from None

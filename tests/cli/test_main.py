@@ -184,3 +184,16 @@ def test_commands_get_the_arguments() -> None:
 
     assert main(["small", "--seed", "1"], program) == 0
     assert kept == [("small", "--seed", "1")]
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("gate", "run", "--baseline", "good"), ("run", "s")])
+def test_a_deleted_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """In a current folder that was deleted, every command ends with one error and exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("Error: the current folder was deleted\nChange into another folder")

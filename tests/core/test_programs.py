@@ -111,14 +111,10 @@ def test_an_answer_of_git_without_a_repository_is_empty(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_process_in_native_code_ends_with_its_parent(number: signal.Signals) -> None:
-    """A process that called `end_with_parent` is killed with its parent, even while native code blocks Python."""
-    child = (
-        "from harness.core import programs; import re; programs.end_with_parent(); print('hung', flush=True);"
-        "re.match('(a*)*b', 'a' * 60)"
-    )
+    """A module's process is killed with its parent, even if native code hangs while the module is still imported."""
     parent = (
         "import subprocess, sys; from harness.core import programs;"
-        f"child = subprocess.Popen(programs.python('-c', {child!r}), stdout=subprocess.PIPE);"
+        "child = subprocess.Popen(programs.module('tests.support.hanging'), stdout=subprocess.PIPE);"
         "child.stdout.readline(); print(child.pid, flush=True); sys.stdin.read()"
     )
     started = subprocess.Popen(

@@ -86,6 +86,8 @@ TEXTS = {
     "huge tokenizer": ("tokenizer.json", {"x": "x" * 65 * 2**20}, "at most 64 are read"),
     "tokenizer settings": ("tokenizer_config.json", "[" * 100_000, "tokenizer_config.json is damaged"),
     "end tokens": ("generation_config.json", "{", "generation_config.json is damaged"),
+    "end token that is a text": ("generation_config.json", {"eos_token_id": "x"}, "'x', not a whole number"),
+    "end token that is an object": ("generation_config.json", {"eos_token_id": [1, {"a": 1}]}, "not a whole number"),
     "huge end token": ("generation_config.json", {"eos_token_id": 10**30}, "no token has such an id"),
     "index of lists": ("model.safetensors.index.json", {"weight_map": {"a": ["x"]}}, "is not the name of a file"),
     "index of numbers": ("model.safetensors.index.json", {"weight_map": {"a": 1, "b": "x"}}, "is not the name"),
@@ -160,6 +162,28 @@ def test_a_damaged_header_of_weights(tmp_path: Path, name: str) -> None:
     weights.write_bytes(HEADERS[name])
     with pytest.raises(ModelError, match=r"safetensors is damaged"):
         resolve(str(folder))
+
+
+def test_a_vocabulary_that_is_too_large(tmp_path: Path) -> None:
+    """A tokenizer of more than a million tokens is refused after it was read once, since each read takes seconds."""
+    folder = copy(tmp_path)
+    tokens = ",".join(f'"{number}":{number}' for number in range(1_000_001))
+    model = f'{{"type":"WordLevel","unk_token":"0","vocab":{{{tokens}}}}}'
+    (folder / "tokenizer.json").write_text(f'{{"version":"1.0","added_tokens":[],"model":{model}}}', encoding="utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer\.json is damaged: it has 1,000,001 tokens, and at most 1,000,000"):
+        read_tokenizer(folder)
+
+
+@pytest.mark.parametrize("pattern", [{"String": "e"}, {"Regex": "x*"}])
+def test_a_normaliser_that_makes_texts_long(tmp_path: Path, pattern: dict[str, str]) -> None:
+    """A tokenizer whose replacements together make texts a thousand times longer is refused before it gets a text."""
+    folder = copy(tmp_path)
+    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    twice = {"type": "Replace", "pattern": pattern, "content": "ee"}
+    whole["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFC"}, *[twice] * 40]}
+    (folder / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer\.json is damaged: its normaliser can make a text more than 1,000"):
+        read_tokenizer(folder)
 
 
 def test_the_pocket_model_passes(tmp_path: Path) -> None:

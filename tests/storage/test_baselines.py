@@ -87,3 +87,12 @@ def test_the_layout_of_a_baseline_does_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     path.write_text(json.dumps(json.loads(COMMITTED.read_text(encoding="utf-8")), indent=4), encoding="utf-8")
     assert read_baseline(path) == read_baseline(COMMITTED)
+
+
+def test_baselines_in_a_linked_folder(tmp_path: Path) -> None:
+    """If the folder of the baselines is a link, nothing is written through it."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "baselines").symlink_to("elsewhere")
+    with pytest.raises(StoreError, match="baselines is a link to another folder"):
+        write_baseline(tmp_path / "baselines" / "good.json", read_baseline(COMMITTED))
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -305,6 +308,21 @@ def test_the_size_of_the_cache(cache: Cache) -> None:
     cache.clear()
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
     assert names(cache.root) == ["clearing.lock"]
+
+
+@pytest.mark.parametrize(("name", "depth"), [("d", 1500), ("d" * 250, 20)], ids=["deep", "long"])
+def test_folders_that_python_cannot_follow(cache: Cache, name: str, depth: int) -> None:
+    """If folders of the cache are nested too deeply, or their paths are too long, an error says how to delete them."""
+    (cache.root / "trainings").mkdir(parents=True)
+    with contextlib.chdir(cache.root / "trainings"):
+        for _ in range(depth):
+            Path(name).mkdir()
+            os.chdir(name)
+    try:
+        with pytest.raises(StoreError, match=r"cannot read .*trainings: .*\nDelete it with `rm -r "):
+            cache.held()
+    finally:
+        subprocess.run(["rm", "-r", str(cache.root / "trainings")], check=True)
 
 
 def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) -> None:

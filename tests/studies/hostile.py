@@ -1,11 +1,15 @@
 """Attacks the commands with hostile files, names, folders and environments, and counts what gets through.
 
-    python -m tests.studies.hostile [--only WORD] [--bound 10] [--output FILE]
+    python -m tests.studies.hostile [--only WORD] [--bound 10] [--output FILE [--again]]
 
 Each attack runs a real command in a scratch folder of its own. It got through if the command ran a program of the
-attacker (a file PWNED appears), printed a control character or a secret, ended with another exit code than expected,
-printed a traceback, or took longer than the bound. `harness gate` must never end with 1, which means that something
-became worse. Exits with 1 if an attack got through. Use a larger bound on a busy machine.
+attacker (a file PWNED appears), printed a control character, printed or copied a secret, changed a folder outside,
+ended with another exit code than expected, printed a traceback, took longer than the bound, or took more than 10 s of
+processors. `harness gate` must never end with 1, which means that something became worse. Exits with 1 if an attack got
+through. On a busy machine, use a larger bound: the time of processors does not depend on what else runs.
+
+The attacks are in `tests/support/hostile_*.py`. `--again` keeps the outcomes of the record that did not get through,
+and repeats or adds the others.
 """
 
 from __future__ import annotations
@@ -14,47 +18,24 @@ import argparse
 import json
 import os
 import re
-import shutil
-import struct
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core import programs
-from harness.models.resolving import POCKET
-from tests.support.hostile_files import adapter, edited, fifo, model, run, suite, template
+from tests.support import hostile_first, hostile_inputs, hostile_surroundings
+from tests.support.attacks import SECRET, Attack, kept
 
+PROCESSOR_SECONDS = 10.0
+"""Bound of the time of processors, which does not depend on what else the machine does."""
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-SECRET = "TOP-SECRET"
-TRAP = "open('PWNED', 'w')\n"
-ESCAPES = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\u202eevil"
-MARKUP = "![p](http://evil/p.png) <img src=x> @octocat"
-BOMB = "a: &a [x, x]\n" + "".join(
-    f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(20)
-)
-Prepare = Callable[[Path], object]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One attack: what it changes in the scratch folder, the command, and what may happen."""
-
-    place: str
-    name: str
-    words: Sequence[str]
-    prepare: Prepare = lambda _folder: None
-    expected: tuple[int, ...] = (2,)
-    """Exit codes that are right."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    unwritten: str = ""
-    """A text that no page of the command may contain outside code."""
-    program: Sequence[str] = ("-m", "harness")
 
 
 @dataclass(frozen=True)
@@ -65,378 +46,43 @@ class Outcome:
     attack: str
     code: int | None
     seconds: float
+    """Time by the clock, and time of processors: on a busy machine, only the second means anything."""
+    processor_seconds: float
     problems: tuple[str, ...]
     said: str = ""
     """The first line of the error."""
 
 
-def suites() -> Iterator[Attack]:
-    check = ("validate", "s")
-
-    def text(content: str) -> Prepare:
-        return lambda folder: suite(folder, content)
-
-    plain = "{type: contains, value: x}"
-    one = "objective: learn\ntests:\n- {id: a, role: learn, prompt: hi, assert: [%s]}\n"
-    yield Attack("suites", "aliases that double", check, text(BOMB + one % plain))
-    yield Attack("suites", "100,000 brackets", check, text("[" * 100_000))
-    yield Attack("suites", "tag that calls os.system", check, text("!!python/object/apply:os.system ['touch PWNED']"))
-    yield Attack("suites", "anchor inside itself", check, text("&a [*a]"))
-    yield Attack("suites", "not UTF-8", check, lambda folder: edited(suite(folder) / "suite.yaml", b"\xff\xfe"))
-    yield Attack("suites", "a pipe", check, lambda folder: fifo(suite(folder) / "suite.yaml"))
-    outside = "{type: contains, value: 'file:///etc/hostname'}"
-    yield Attack("suites", "expected text from another folder", check, text(one % outside))
-    yield Attack("suites", "number of 6,000 digits", check, text(f"repeats: {'9' * 6000}\n" + one % plain))
-    yield Attack(
-        "suites", "control characters", check, text(one.replace("id: a", f"id: {json.dumps(ESCAPES)}") % plain)
-    )
-    inline = "{type: python, value: \"__import__('os').system('touch PWNED')\"}"
-    yield Attack("suites", "code in a text", check, text(one % inline))
-    code = one % '{type: python, value: "evil:f"}'
-    trap: Prepare = lambda folder: edited(suite(folder, code) / "evil.py", TRAP)  # noqa: E731
-    yield Attack("suites", "code without leave", ("run", "s", "--grid", "g"), trap)
-    pattern = "{type: regex, value: '(a*)*b('}"
-    yield Attack("suites", "pattern that is none", check, text(one % pattern))
-    deep: Any = {}
-    for _ in range(200):
-        deep = {"properties": {"a": deep}}
-    yield Attack("suites", "deep schema", check, text(one % json.dumps({"type": "is-json", "value": deep})))
-
-
-def promptfoo_suites() -> Iterator[Attack]:
-    check = ("validate", "s", "--skip-unsupported")
-
-    def asking(prompt: str, variables: Any = None) -> Prepare:
-        test = {"vars": variables or {}, "assert": [{"type": "contains", "value": "x"}]}
-        return lambda folder: suite(folder, json.dumps({"prompts": [prompt], "tests": [test]}))
-
-    def many(prompt: str, variables: Any) -> Prepare:
-        default = {"vars": variables, "assert": [{"type": "contains", "value": "x"}]}
-        whole = {"prompts": [prompt], "defaultTest": default, "tests": [{"vars": {"n": i}} for i in range(1000)]}
-        return lambda folder: suite(folder, json.dumps(whole))
-
-    def place(name: str, prompt: str, variables: Any = None, expected: tuple[int, ...] = (2,)) -> Attack:
-        return Attack("promptfoo", name, check, asking(prompt, variables), expected)
-
-    loops = "{% for a in l %}" * 6 + "x" + "{% endfor %}" * 6
-    yield place("loops that do not end", loops, {"l": [[1]] * 900})
-    yield Attack("promptfoo", "1,000 cases with such loops", check, many(loops, {"l": [[1]] * 900}))
-    yield place("range(10**9)", "{{ range(10**9) }}")
-    yield place("text that doubles", "{% set t = t ~ t %}" * 60 + "{{ t }}", {"t": "x" * 99})
-    yield place("huge output", "{% for a in l %}{{ t }}{% endfor %}", {"l": [[1]] * 9000, "t": "x" * 90_000})
-    yield place("huge number", "{{ n" + " * n" * 5000 + " }}", {"n": 10**300})
-    yield place("deep brackets in a template", "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}")
-    yield place("deep blocks in a template", "{% if a %}" * 5000 + "{% endif %}" * 5000)
-    yield place("Python's objects", "{{ ''.__class__.__mro__[1].__subclasses__() }}")
-    yield place("code in a template", "{{ cycler.__init__.__globals__.os.system('touch PWNED') }}")
-    yield place("text of 100,000 brackets", "[" * 100_000, expected=(0,))
-    yield place("3^40 combinations of variables", "{{a0}}", {f"a{i}": ["x", "y", "z"] for i in range(40)})
-    yield place("variables that grow", "{{a0}}", {f"a{i}": f"{{{{a{i + 1}}}}}" * 50 for i in range(50)})
-    yield place("pattern of all files", "../../../../**/*")
-    yield place("file of another folder", "file:///etc/passwd")
-    yield place("text of another folder", "{{a}}", {"a": "file:///etc/passwd"})
-    yield place("control characters", f"{{{{ {ESCAPES} }}}}", {ESCAPES: ESCAPES})
-    doubling = {f"a{i}": [{"$ref": f"#/a{i + 1}"}] * 10 for i in range(12)}
-    yield Attack("promptfoo", "references that double", check, lambda folder: suite(folder, json.dumps(doubling)))
-    yield Attack(
-        "promptfoo",
-        "prompt from code",
-        check,
-        lambda folder: edited(suite(folder, json.dumps({"prompts": ["evil.py"], "tests": [{}]})) / "evil.py", TRAP),
-    )
-    reads = json.dumps({"prompts": ["p.txt"], "tests": [{}]})
-    yield Attack("promptfoo", "a pipe", check, lambda folder: fifo(suite(folder, reads) / "p.txt"))
-    ref = json.dumps({"prompts": ["x"], "tests": [{"$ref": "#/tests/0"}]})
-    yield Attack("promptfoo", "reference to itself", check, lambda folder: suite(folder, ref))
-
-
-def grids() -> Iterator[Attack]:
-    plan = ("plan", "s", "--grid", "g", "--profile", "cpu")
-
-    def grid(text: str) -> Prepare:
-        return lambda folder: edited(suite(folder) / "grids" / "g.yaml", text)
-
-    yield Attack("grids", "200,000 seeds", plan, grid(f"axes: {{rank: [2]}}\nseeds: {list(range(200_000))}\n"))
-    wide = {name: list(range(1, 200)) for name in ("rank", "alpha", "epochs", "batch_size")}
-    yield Attack("grids", "10^9 combinations", plan, grid(json.dumps({"axes": wide})))
-    yield Attack("grids", "rank of 400 digits", plan, grid(f"axes: {{rank: [{'9' * 400}]}}"))
-    yield Attack("grids", "learning rate that is no number", plan, grid("axes: {learning_rate: [.nan, .inf]}"))
-    yield Attack("grids", "aliases that double", plan, grid(BOMB + "axes: {rank: [2]}"))
-    yield Attack("grids", "a pipe", plan, lambda folder: fifo(suite(folder) / "grids" / "g.yaml"))
-    named = json.dumps({"rows": [{"name": ESCAPES, "rank": 2}, {"name": "b", "rank": 4}]})
-    yield Attack("grids", "control characters in a name", plan, grid(named), (0, 2))
-    yield Attack("grids", "unknown key with control characters", plan, grid(json.dumps({ESCAPES: 1})))
-
-
-def rows() -> Iterator[Attack]:
-    check = ("validate", "s")
-
-    def train(content: bytes) -> Prepare:
-        return lambda folder: edited(suite(folder) / "train.jsonl", content)
-
-    yield Attack("rows", "not UTF-8", check, train(b'{"prompt": "\xff", "completion": "a"}\n'))
-    yield Attack("rows", "100,000 brackets", check, train(b"[" * 100_000))
-    yield Attack("rows", "number of 6,000 digits", check, train(b'{"prompt": ' + b"9" * 6000 + b"}\n"))
-    yield Attack("rows", "roles that are numbers", check, train(b'{"messages": [{"role": 1, "content": []}]}\n'))
-    yield Attack("rows", "a pipe", check, lambda folder: fifo(suite(folder) / "train.jsonl"))
-    zero = ("s/train.jsonl", "/dev/zero")
-    yield Attack("rows", "an endless device", check, lambda folder: link(folder, *zero))
-    case = "{id: a, role: learn, prompt: hi, assert: [{type: contains, value: x}]}"
-    secret = f"objective: learn\ntrain: file:///etc/passwd\ntests:\n- {case}\n"
-    yield Attack("rows", "a file of another folder", check, lambda folder: suite(folder, secret))
-    yield Attack("rows", "control characters", check, train(json.dumps({ESCAPES: 1}).encode() + b"\n"))
-
-
-def link(folder: Path, name: str, target: str) -> None:
-    """Replace a file of the suite by a link."""
-    suite(folder)
-    (folder / name).unlink(missing_ok=True)
-    (folder / name).symlink_to(target)
-
-
-def models() -> Iterator[Attack]:
-    plan = ("plan", "s", "--grid", "g", "--profile", "cpu", "--model", "m")
-    begin = ("run", *plan[1:])
-    config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
-
-    def with_file(name: str, content: object) -> Prepare:
-        text = content if isinstance(content, str | bytes) else json.dumps(content)
-        return lambda folder: edited(model(folder) / name, text)
-
-    yield Attack("models", "config of 100,000 brackets", plan, with_file("config.json", "[" * 100_000))
-    long = '{"model_type": "llama", "x": ' + "9" * 6000 + "}"
-    yield Attack("models", "number of 6,000 digits", plan, with_file("config.json", long))
-    yield Attack("models", "type that is a list", plan, with_file("config.json", config | {"model_type": ["x"]}))
-    shown = config | {"model_type": ESCAPES}
-    yield Attack("models", "control characters in its type", begin, with_file("config.json", shown))
-    code = config | {"auto_map": {"AutoModelForCausalLM": "evil.M"}}
-    yield Attack("models", "code of its own", begin, with_file("config.json", code))
-    layers = config | {"num_hidden_layers": 10**7}
-    yield Attack("models", "ten million layers", begin, with_file("config.json", layers))
-    yield Attack("models", "negative sizes", begin, with_file("config.json", config | {"hidden_size": -1}))
-    index = "model.safetensors.index.json"
-    yield Attack("models", "index of lists", begin, with_file(index, {"weight_map": {"a": ["x"]}}))
-    above = {"weight_map": {"a": "../../../etc/hostname"}}
-    yield Attack("models", "index that leaves the folder", begin, with_file(index, above))
-    size = struct.pack("<Q", 1 << 62) + b"{}"
-    yield Attack("models", "header of 4 EiB", begin, with_file("model.safetensors", size))
-    yield Attack("models", "tokenizer of 100,000 brackets", plan, with_file("tokenizer.json", "[" * 100_000))
-    yield Attack("models", "tokenizer of 100 MB", plan, with_file("tokenizer.json", '{"a": "' + "x" * 10**8 + '"}'))
-    short = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))
-    short["truncation"] = {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 5}
-    yield Attack("models", "tokenizer that panics", plan, with_file("tokenizer.json", short), (0, 2))
-    endless = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))
-    pattern = {"Regex": "(.|[a-z]|▁|[A-Z])*(.|[a-z]|▁|[A-Z])*~"}
-    endless["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-    yield Attack("models", "tokenizer's pattern without end", plan, with_file("tokenizer.json", endless), (0, 2))
-    yield Attack("models", "a pipe", plan, lambda folder: fifo(model(folder) / "extra.json"))
-    yield Attack("models", "an endless device", plan, lambda folder: (model(folder) / "x.json").symlink_to("/dev/zero"))
-    damaged = with_file("generation_config.json", "{")
-    yield Attack("models", "damaged generation_config.json", plan, damaged)
-    yield Attack("models", "a name of 5,000 letters", (*plan[:-1], "x" * 5000), suite)
-
-
-def templates() -> Iterator[Attack]:
-    plan = ("plan", "s", "--grid", "g", "--profile", "cpu", "--model", "m")
-    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    system = "{{ cycler.__init__.__globals__.os.system('touch PWNED') }}"
-    opened = "{{ raise_exception.__globals__['__builtins__']['open']('PWNED', 'w') }}"
-    for name, text in {
-        "loops without end": loops,
-        "60 GB of memory": "{% set x = 'a' * (10**9) %}{% set y = x * 60 %}{{ y|length }}",
-        "power of powers": "{% set x = 9**(9**(9**9)) %}",
-        "os.system": system,
-        "open of builtins": opened,
-        "endless output": "{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
-        "control characters in its error": f"{{{{ raise_exception({json.dumps(ESCAPES)}) }}}}",
-    }.items():
-        yield Attack("templates", name, plan, lambda folder, text=text: template(folder, text))  # type: ignore[misc]
-    broken = edited
-    yield Attack("templates", "not UTF-8", plan, lambda folder: broken(model(folder) / "chat_template.jinja", b"\xff"))
-
-
-def adapters() -> Iterator[Attack]:
-    words = ("run", "s", "--grid", "g", "--profile", "cpu", "--adapter", "a", "--confirm-seeds", "0")
-    for name, change in {
-        "rank that is a text": {"r": "abc"},
-        "rank that is a list": {"r": [1]},
-        "infinite rank": {"r": 1e999},
-        "rank of three million": {"r": 3_000_000},
-        "rank of a pattern": {"rank_pattern": {"q_proj": 3_000_000}},
-        "pattern that is a number": {"target_modules": 5},
-        "module that PEFT imports": {"megatron_config": {"a": 1}, "megatron_core": "antigravity"},
-        "base model that is a list": {"base_model_name_or_path": ["x"]},
-        "control characters in its type": {"peft_type": ESCAPES},
-        "alpha that is a text": {"lora_alpha": "x"},
-    }.items():
-        prepare: Prepare = lambda folder, change=change: (suite(folder), adapter(folder, **change))  # type: ignore[misc]  # noqa: E731
-        yield Attack("adapters", name, words, prepare)
-    pickle = b"cos\nsystem\n(S'touch PWNED'\ntR."
-    yield Attack("adapters", "a pickle", words, lambda folder: (suite(folder), adapter(folder, pickle=pickle)))
-    header = struct.pack("<Q", 90_000_000) + b" " * 1000
-    yield Attack("adapters", "header of 90 MB", words, lambda folder: (suite(folder), adapter(folder, weights=header)))
-
-
-def runs() -> Iterator[Attack]:
-    def results(content: object) -> Prepare:
-        return lambda folder: edited(run(folder) / "results.json", content)
-
-    contents: Mapping[str, object] = {
-        "100,000 brackets": "[" * 100_000,
-        "a list": "[]",
-        "number of 6,000 digits": '{"format": ' + "9" * 6000 + "}",
-        "another format": '{"format": 99999}',
-        "not UTF-8": b"\xff",
-        "other types": '{"format": 3, "run": [], "base": 1}',
-    }
-    for name, content in contents.items():
-        yield Attack("runs", f"gate: results are {name}", ("gate", "run", "--baseline", "run"), results(content))
-        yield Attack("runs", f"report: results are {name}", ("report", "run"), results(content))
-    pipe: Prepare = lambda folder: fifo(run(folder) / "results.json")  # noqa: E731
-    yield Attack("runs", "gate: results are a pipe", ("gate", "run", "--baseline", "run"), pipe)
-    manifest: Prepare = lambda folder: edited(run(folder) / "run.json", "{")  # noqa: E731
-    yield Attack("runs", "gate: damaged manifest", ("gate", "run", "--baseline", "run"), manifest, (0, 2))
-    missing = ("gate", "run", "--baseline", "none")
-    yield Attack("runs", "gate: no baseline", missing, run)
-
-    def folder_in_place(folder: Path) -> None:
-        (run(folder) / "results.json").unlink()
-        (folder / "run" / "results.json").mkdir()
-
-    yield Attack("runs", "gate: results are a folder", ("gate", "run", "--baseline", "run"), folder_in_place)
-
-
-def caches() -> Iterator[Attack]:
-    clean = ("clean", "--yes")
-
-    def cache(folder: Path) -> Path:
-        made = folder / "reports" / "cache" / "trainings"
-        made.mkdir(parents=True)
-        (folder / "keep").mkdir()
-        (folder / "keep" / "precious").write_text(SECRET, encoding="utf-8")
-        return made
-
-    yield Attack("caches", "link to another folder", clean, lambda f: (cache(f) / "x").symlink_to(f / "keep"), (0, 2))
-    yield Attack("caches", "a pipe", clean, lambda f: os.mkfifo(cache(f) / "x"), (0, 2))
-    broken: Prepare = lambda f: edited(cache(f) / "training.json", "[" * 100_000)  # noqa: E731
-    yield Attack("caches", "damaged record", clean, broken, (0, 2))
-    plan = ("plan", "s", "--grid", "g", "--profile", "cpu")
-    file: Prepare = lambda f: (suite(f), edited(f / "reports", "no folder"))  # noqa: E731
-    yield Attack("caches", "a file in place of the cache", plan, file, (0, 2))
-    whole: Prepare = lambda f: (cache(f), shutil.rmtree(f / "reports"), (f / "reports").symlink_to(f / "keep"))  # noqa: E731
-    yield Attack("caches", "the cache is a link", clean, whole, (0, 2))
-    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--confirm-seeds", "0")
-    emptied: Prepare = lambda f: (suite(f), cache(f), (f / "reports" / "cache" / "commits").symlink_to(f))  # noqa: E731
-    yield Attack("caches", "commits are a link to the current folder", begin, emptied)
-
-
-def pages() -> Iterator[Attack]:
-    for format, bad in {"md": MARKUP, "html": "<script>alert(1)</script>", "csv": "=cmd|' /C calc'!A0"}.items():
-        prepare: Prepare = lambda folder, bad=bad: run(folder, name=bad)  # type: ignore[misc]  # noqa: E731
-        words = ("report", "run", "--format", format)
-        unwritten = {"md": "<img", "html": "<script>alert", "csv": "\n=cmd"}[format]
-        yield Attack("pages", f"hostile names in {format}", words, prepare, (0,), unwritten=unwritten)
-    gate = ("gate", "run", "--baseline", "run", "--markdown", "page.md")
-    yield Attack("pages", "markup in the gate's page", gate, lambda f: run(f, name=MARKUP), (0,), unwritten="![p](")
-    full: Prepare = lambda f: run(f, name="＝1+1")  # noqa: E731
-    yield Attack("pages", "full-width formula", ("report", "run", "--format", "csv"), full, (0,), unwritten="\n＝")
-
-
-def terminals() -> Iterator[Attack]:
-    named = lambda f: run(f, name=ESCAPES)  # noqa: E731
-    yield Attack("terminals", "name in report", ("report", "run", "--format", "md"), named, (0,))
-    yield Attack("terminals", "name in gate", ("gate", "run", "--baseline", "run"), named, (0,))
-    yield Attack("terminals", "name of a model", ("plan", "s", "--grid", "g", "--model", f"x/{ESCAPES}"), suite)
-    yield Attack("terminals", "name of a folder", ("validate", ESCAPES))
-    yield Attack("terminals", "unknown option", ("plan", f"--{ESCAPES}"))
-    yield Attack("terminals", "variant of an export", ("export", "run", ESCAPES, "--to", "adapter"), named)
-    pytest = ("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly")
-    words = ("--harness-run", "run", "--harness-variant", "none", "s")
-    both: Prepare = lambda f: (suite(f), run(f, name=ESCAPES))  # noqa: E731
-    yield Attack("terminals", "usage error of pytest", words, both, (4,), program=pytest)
-
-
-def current_folders() -> Iterator[Attack]:
-    def modules(folder: Path) -> None:
-        for name in ("json", "torch", "numpy", "yaml", "pip", "harness", "sitecustomize", "llama_cpp", "click"):
-            edited(folder / f"{name}.py", TRAP)
-        suite(folder)
-
-    def repository(setting: str) -> Prepare:
-        def prepare(folder: Path) -> None:
-            suite(folder)
-            edited(folder / "taken", "a file")
-            subprocess.run(["git", "-C", str(folder), "init", "-q"], check=True)
-            edited(folder / "trap", f"#!/bin/sh\ntouch {folder}/PWNED\n").chmod(0o755)
-            value = f"{folder}/trap" if setting != "core.hooksPath" else str(folder)
-            shutil.copy(folder / "trap", folder / "post-index-change")
-            subprocess.run(["git", "-C", str(folder), "config", setting, value], check=True)
-
-        return prepare
-
-    place = "current folder"
-    yield Attack(place, "modules, validate", ("validate", "s"), modules, (0,))
-    yield Attack(place, "modules, plan", ("plan", "s", "--grid", "g", "--profile", "cpu"), modules, (0,))
-    yield Attack(place, "modules, doctor", ("doctor",), modules, (0, 1, 2))
-    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--output", "taken")  # asks git, then ends
-    for setting in ("core.fsmonitor", "core.hooksPath", "core.pager", "core.sshCommand"):
-        yield Attack(place, f"{setting} of git", begin, repository(setting))
-
-
-def environments() -> Iterator[Attack]:
-    plan = ("plan", "s", "--grid", "g", "--profile", "cpu")
-    place = "environment"
-
-    def trapped(folder: Path) -> None:
-        suite(folder)
-        for name in ("git", "nvidia-smi", "cmake", "llama-cli"):
-            edited(folder / name, f"#!/bin/sh\ntouch {folder}/PWNED\n").chmod(0o755)
-        edited(folder / "taken", "a file")
-
-    path = {"PATH": os.pathsep.join((".", "", os.environ["PATH"]))}
-    yield Attack(place, "programs of the current folder, doctor", ("doctor",), trapped, (0, 1, 2), path)
-    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--output", "taken")
-    yield Attack(place, "programs of the current folder, run", begin, trapped, environment=path)
-    for name, value in {
-        "COLUMNS": "-5",
-        "HOME": "/nonexistent",
-        "TMPDIR": "/nonexistent",
-        "PYTHONIOENCODING": "ascii",
-        "LC_ALL": "C",
-        "GIT_DIR": "/nonexistent",
-        "OMP_NUM_THREADS": "many",
-        "TERM": ESCAPES,
-    }.items():
-        yield Attack(place, f"{name}={value!r}", plan, suite, (0, 2), {name: value})
-
-
-PLACES = (
-    *(suites, promptfoo_suites, grids, rows, models, templates, adapters, runs, caches, pages, terminals),
-    *(current_folders, environments),
-)
+PLACES = (*hostile_first.PLACES, *hostile_inputs.PLACES, *hostile_surroundings.PLACES)
 
 
 def attack(one: Attack, folder: Path, bound: float) -> Outcome:
     """Run the command of an attack in a folder, and say what went wrong."""
+    kept(folder)
     one.prepare(folder)
     began, code, printed = time.monotonic(), None, ""
     environment = programs.environment({"HF_HUB_OFFLINE": "1", **one.environment})
     environment |= {name: value for name, value in one.environment.items() if name == "PATH"}
     with (folder / ".out").open("wb") as out:
         child = subprocess.Popen(
-            programs.python("-W", "ignore", *one.program, *one.words),
+            [*one.around, *programs.python("-W", "ignore", *one.program, *one.words)],
             cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         try:
             code = child.wait(bound)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, 9)
             child.wait()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = time.monotonic() - began
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     printed = (folder / ".out").read_bytes().decode(errors="replace")
-    found = tuple(problems(one, folder, code, printed))
-    return Outcome(one.place, one.name, code, round(seconds, 1), found, error_in(printed.replace(str(folder), ".")))
+    found = tuple(problems(one, folder, code, used, printed))
+    return Outcome(
+        one.place, one.name, code, round(seconds, 1), round(used, 1), found, error_in(printed.replace(str(folder), "."))
+    )
 
 
 def error_in(printed: str) -> str:
@@ -446,26 +92,52 @@ def error_in(printed: str) -> str:
     return CONTROL.sub("?", found)[:160]
 
 
-def problems(one: Attack, folder: Path, code: int | None, printed: str) -> Iterator[str]:
+def problems(one: Attack, folder: Path, code: int | None, used: float, printed: str) -> Iterator[str]:
     """Yield what went wrong."""
     if code is None:
         yield "hang"
+    elif used > PROCESSOR_SECONDS:
+        yield f"{used:.1f} s of processors"
     elif code not in one.expected or (code == 2 and "there is no grid" in printed):
         last = next(iter(reversed(printed.strip().splitlines())), "")
         yield f"exit code {code}: {last[:120]}"
     if "Traceback (most recent call last)" in printed:
         yield "traceback"
-    if any(folder.rglob("PWNED*")):
+    found_files = list(files(folder))
+    if any(path.name.startswith("PWNED") for path in found_files):
         yield "a program of the attacker ran"
     if found := CONTROL.search(printed):
         yield f"control character {found[0]!r}"
-    if (folder / "keep").is_dir() and not (folder / "keep" / "precious").is_file():
-        yield "a file outside the cache was deleted"
-    written = [path for path in folder.rglob("*") if path.suffix in (".md", ".html", ".csv") and path.is_file()]
+    if kept(folder).read_text(encoding="utf-8") != SECRET or len(list((folder / "keep").iterdir())) != 1:
+        yield "a folder outside was changed"
+    if SECRET in printed or any(map(holds_secret, found_files)):
+        yield "a secret was printed or copied"
+    written = [path for path in found_files if path.suffix in (".md", ".html", ".csv") and path.is_file()]
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in written)
     shown = "\n".join([printed if "md" in one.words else "", *texts])
-    if one.unwritten and one.unwritten in re.sub(r"`[^`\n]*`", "", shown):
+    if one.unwritten and one.unwritten in re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", shown):
         yield f"{one.unwritten!r} was written"
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Yield the files outside the folder `keep`. Folders may be deeper than Python's recursion."""
+    waiting = [folder]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:  # the path is too long
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting += [Path(entry.path)] if entry.name != "keep" else []
+            else:
+                yield Path(entry.path)
+
+
+def holds_secret(path: Path) -> bool:
+    """Whether a file contains the secret."""
+    small = not path.is_symlink() and path.is_file() and path.stat().st_size < 10_000_000
+    return small and SECRET.encode() in path.read_bytes()
 
 
 def main() -> int:
@@ -473,32 +145,60 @@ def main() -> int:
     parser.add_argument("--only", default="", help="part of the name of a place or an attack")
     parser.add_argument("--bound", type=float, default=10, help="seconds for one attack")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--again", action="store_true", help="repeat only what got through by the record --output")
     given = parser.parse_args()
-    found = []
+    known = past(given.output) if given.again else {}
+    found: list[Outcome] = []
     for one in (each for place in PLACES for each in place()):
-        if given.only in f"{one.place}: {one.name}":
-            with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
-                found.append(attack(one, Path(folder), given.bound))
-            last = found[-1]
-            words = "; ".join(last.problems) or last.said
-            print(f"{last.place:15} {last.attack:40} {last.code!s:>4} {last.seconds:5.1f} s  {words[:110]}")
-            sys.stdout.flush()
-    through = [each for each in found if each.problems]
-    text = " ".join(problem for each in through for problem in each.problems)
-    counts = {
-        "command": f"python -m tests.studies.hostile --bound {given.bound:g} --output FILE",
+        if (one.place, one.name) in known:
+            found.append(known[one.place, one.name])
+        elif given.only in f"{one.place}: {one.name}":
+            found.append(attacked(one, given.bound))
+            if given.output:
+                done = {(each.place, each.attack) for each in found}
+                write(given.output, [*found, *(each for name, each in known.items() if name not in done)], given.bound)
+    print(counts(found, given.bound))
+    return any(each.problems for each in found)
+
+
+def write(output: Path, found: Sequence[Outcome], bound: float) -> None:
+    report = counts(found, bound) | {"outcomes": [asdict(each) for each in found]}
+    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def past(record: Path) -> dict[tuple[str, str], Outcome]:
+    """Return the outcomes of a record that did not get through, by place and name."""
+    outcomes = [Outcome(**each) for each in json.loads(record.read_text(encoding="utf-8"))["outcomes"]]
+    return {(each.place, each.attack): each for each in outcomes if not each.problems}
+
+
+def attacked(one: Attack, bound: float) -> Outcome:
+    """Attack in a new folder, and print the outcome."""
+    folder = tempfile.mkdtemp(prefix="hostile-")
+    try:
+        found = attack(one, Path(folder), bound)
+    finally:
+        subprocess.run(["rm", "-rf", folder], check=True)  # rmtree of Python 3.11 fails on deep folders
+    words = "; ".join(found.problems) or found.said
+    times = f"{found.seconds:5.1f} s {found.processor_seconds:5.1f} s"
+    print(f"{found.place:15} {found.attack:40} {found.code!s:>4} {times}  {words[:110]}", flush=True)
+    return found
+
+
+def counts(found: Sequence[Outcome], bound: float) -> dict[str, Any]:
+    """Return how many attacks there were, and how many got through."""
+    text = " ".join(problem for each in found for problem in each.problems)
+    return {
+        "command": f"python -m tests.studies.hostile --bound {bound:g} --output FILE",
         "attacks": len(found),
         "by_place": dict(Counter(each.place for each in found)),
-        "through": len(through),
+        "through": sum(bool(each.problems) for each in found),
         "tracebacks": text.count("traceback"),
         "hangs": text.count("hang"),
-        "bound_seconds": given.bound,
+        "bound_seconds": bound,
+        "bound_processor_seconds": PROCESSOR_SECONDS,
+        "longest_processor_seconds": max((each.processor_seconds for each in found), default=0.0),
     }
-    print(counts)
-    if given.output:
-        report = counts | {"outcomes": [asdict(each) for each in found]}
-        given.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return bool(through)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Kills commands at random moments until they complete, and compares the results with those of undisturbed commands.
 
-    python -m tests.studies.interrupted [--kills 100] [--seed 1] [--only WORD] [--output FILE]
+    python -m tests.studies.interrupted [--kills 100] [--seed 1] [--only WORD] [--output FILE [--more]]
 
 Each kill is a SIGKILL, of the command or of its worker; then the same command is given again. `TARGETS` lists the
 commands. They are forked from a process that has imported the libraries, so that kills hit their work. Exits with 1 if
@@ -262,25 +262,33 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="part of the name of a kind of command")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--more", action="store_true", help="keep the other kinds of commands in the record --output")
     given = parser.parse_args()
     preload()
-    began, records = time.monotonic(), {}
+    began = time.monotonic()
+    records = json.loads(given.output.read_text(encoding="utf-8"))["commands"] if given.more else {}
+    report = summary(given, records, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         for tally in tallies(Path(folder), given.kills, random.Random(given.seed), given.only):
             records[tally.name] = tally.record
             print(tally.name, json.dumps(tally.record), flush=True)
-    report = {
-        "command": f"python -m tests.studies.interrupted --kills {given.kills} --seed {given.seed}",
+            report = summary(given, records, (time.monotonic() - began) / 60)
+            if given.output:
+                given.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return int(bool(report["different"] or report["named_before_complete"] or report["workers_left"]))
+
+
+def summary(given: argparse.Namespace, records: Mapping[str, Any], minutes: float) -> dict[str, Any]:
+    """Return the record of all kinds of commands that were killed."""
+    return {
+        "command": f"python -m tests.studies.interrupted --kills {given.kills} --seed {given.seed} --output FILE",
         "kills": sum(each["kills"] for each in records.values()),
         "different": sum(len(each["different"]) for each in records.values()),
         "named_before_complete": sum(each["named_before_complete"] for each in records.values()),
         "workers_left": sum(each["workers_left"] for each in records.values()),
-        "minutes": round((time.monotonic() - began) / 60, 1),
+        "minutes": round(minutes, 1),
         "commands": records,
     }
-    if given.output:
-        given.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return int(bool(report["different"] or report["named_before_complete"] or report["workers_left"]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A long run in miniature: many short trials, on a disk that fills, with a clock that jumps, killed again and again.
 
-    python -m tests.studies.soak [--trials 400] [--seed 1] --output FILE.json --chart FILE.svg
+    python -m tests.studies.soak [--trials 400] [--seed 1] [--engine NAME] --output FILE.json --chart FILE.svg
 
 Each engine trains half of the trials, once undisturbed and once disturbed. In the disturbed run, the command or its
 worker is killed, the file system is full for some seconds, and the wall clock jumps by up to a year; a command that
@@ -24,7 +24,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -153,14 +154,14 @@ def troubled(disk: Disk, clock: MovedClock, rng: random.Random, every: float, co
 
 @contextmanager
 def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
-    """Do some work in a thread until the block ends; `done` tells the thread that it has."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    """Do some work in a thread until the block ends, of which `done` tells it. Raise what the work raises."""
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(work)
+        try:
+            yield
+        finally:
+            done.set()
+        working.result()
 
 
 def undisturbed(folder: Path, engine: str) -> Course:
@@ -224,21 +225,18 @@ def left_behind(folder: Path) -> list[str]:
     return [path.parent.name for path in folder.rglob(".partial-*")]
 
 
-def growth(samples: Sequence[Sample], process: str, what: str) -> float:
-    """Return the growth of a median from the second to the last quarter of the trials, as a share."""
-    own = [sample for sample in samples if sample.process == process and sample.trials]
-    most = max((sample.trials for sample in own), default=0)
-    parts = [
-        [getattr(sample, what) for sample in own if low * most <= sample.trials <= high * most]
-        for low, high in ((0.25, 0.5), (0.75, 1.0))
-    ]
-    if not all(parts):
-        return 0.0
-    return float(median(parts[1]) / median(parts[0]) - 1)
+def growth(samples: Sequence[Sample], process: str, what: str) -> float | None:
+    """Return the growth of a median from the second to the last quarter of the time, as a share.
+
+    Only the time after the first trial counts, since a process that starts grows. None if there are too few samples.
+    """
+    own = [getattr(sample, what) for sample in samples if sample.process == process and sample.trials]
+    quarter = len(own) // 4
+    return float(median(own[-quarter:]) / median(own[quarter : 2 * quarter]) - 1) if quarter > 1 else None
 
 
-def chart(courses: Sequence[Course]) -> str:
-    """Draw memory and open files over time as SVG."""
+def chart(engines: Mapping[str, Any]) -> str:
+    """Draw memory and open files over time as SVG, from the record of each engine."""
     import altair as alt
     import vl_convert
 
@@ -246,9 +244,10 @@ def chart(courses: Sequence[Course]) -> str:
     rows = [
         {
             "minute": sample.minute, "process": sample.process, "value": getattr(sample, what),
-            "run": f"{course.engine}, {'disturbed' if course.disturbed else 'undisturbed'}", "what": title,
+            "run": f"{engine}, {'disturbed' if course['disturbed'] else 'undisturbed'}", "what": title,
         }
-        for course in courses for sample in thinned(course.samples) for what, title in titles.items()
+        for engine, record in engines.items() for course in record["courses"]
+        for sample in (Sample(*values) for values in course["samples"]) for what, title in titles.items()
     ]  # fmt: skip
     drawn = (
         alt.Chart(data(rows))
@@ -267,14 +266,15 @@ def chart(courses: Sequence[Course]) -> str:
     return text
 
 
-def thinned(samples: Sequence[Sample], most: int = 300) -> Sequence[Sample]:
-    """Return at most `most` samples, evenly chosen."""
-    return samples[:: max(1, -(-len(samples) // most))]
+def thinned(samples: Sequence[Sample], most: int = 150) -> Sequence[Sample]:
+    """Return at most `most` samples of each process, evenly chosen."""
+    by_process: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_process.setdefault(sample.process, []).append(sample)
+    return [sample for own in by_process.values() for sample in own[:: max(1, -(-len(own) // most))]]
 
 
-def engine_record(
-    engine: str, folder: Path, clock: MovedClock, trials: int, rng: random.Random
-) -> tuple[dict[str, Any], list[Course]]:
+def engine_record(engine: str, folder: Path, clock: MovedClock, trials: int, rng: random.Random) -> dict[str, Any]:
     """Run one engine undisturbed and disturbed, and compare."""
     alone = folder / engine
     suite(alone, trials)
@@ -288,10 +288,10 @@ def engine_record(
         found, left = result(disk.folder), left_behind(disk.folder)
     different = [name for name in expected if found[name] != expected[name]]
     grown = {
-        f"{process} {what}": round(growth(first.samples, process, what), 4)
+        f"{process} {what}": growth(first.samples, process, what)
         for process in ("parent", "worker") for what in GROWTH
     }  # fmt: skip
-    record = {
+    return {
         "trials": trials,
         "answers": len(expected["samples"]),
         "different": different,
@@ -306,39 +306,45 @@ def engine_record(
             for course in (first, second)
         ],
     }  # fmt: skip
-    return record, [first, second]
 
 
 def sound(record: dict[str, Any]) -> bool:
     """Whether the run had equal results, left no files, printed no traceback and did not grow."""
-    flat = all(share <= GROWTH[name.split()[1]] for name, share in record["growth_from_second_to_last_quarter"].items())
+    grown = record["growth_from_second_to_last_quarter"]
+    flat = all(share is not None and share <= GROWTH[name.split()[1]] for name, share in grown.items())
     clear = not any(course["tracebacks"] or course["unclear_errors"] for course in record["courses"])
-    return flat and clear and not record["different"]
+    return flat and clear and not record["different"] and not record["temporary_files_left"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=ENGINES, help="only this engine; the record keeps those that it has")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--chart", type=Path, required=True)
     given = parser.parse_args()
-    rng, records, courses, began = random.Random(given.seed), {}, list[Course](), time.monotonic()
+    records = json.loads(given.output.read_text(encoding="utf-8"))["engines"] if given.output.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         clock = with_moved_clock(Path(scratch))
         preload()
-        for engine in ENGINES:
-            records[engine], made = engine_record(engine, Path(scratch), clock, given.trials // 2, rng)
-            courses += made
+        for engine in ENGINES if given.engine is None else (given.engine,):
+            rng = random.Random(f"{given.seed} {engine}")
+            records[engine] = engine_record(engine, Path(scratch), clock, given.trials // 2, rng)
+            write(given.output, given.chart, given.trials, records)
+    return int(not all(map(sound, records.values())))
+
+
+def write(output: Path, picture: Path, trials: int, records: Mapping[str, Any]) -> None:
+    """Write the record of the engines that are done, and their chart."""
     report = {
-        "command": f"python -m tests.studies.soak --trials {given.trials} --output FILE --chart FILE",
+        "command": f"python -m tests.studies.soak --trials {trials} --output FILE --chart FILE",
         "sample": "minute, trials with a record, process, resident memory in MiB, open files",
-        "minutes": round((time.monotonic() - began) / 60, 1),
+        "minutes": round(sum(course["minutes"] for each in records.values() for course in each["courses"]), 1),
         "engines": records,
     }
-    given.output.write_text(json.dumps(report) + "\n", encoding="utf-8")
-    given.chart.write_text(chart(courses), encoding="utf-8")
-    return int(not all(map(sound, records.values())))
+    output.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    picture.write_text(chart(records), encoding="utf-8")
 
 
 if __name__ == "__main__":

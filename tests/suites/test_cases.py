@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from harness.core.errors import SuiteError
 from harness.core.suite import Role
 from harness.suites import parse_suite
+from harness.suites.cases import MAX_CASES
 from harness.suites.promptfoo.templates import MAX_FILLED, Templates
 from tests.support.suite_texts import CASE, case, files, refusal, suite
 
@@ -200,3 +204,22 @@ def test_replacing_variables_is_bounded() -> None:
     """If replacing variables would make a text too long, an error is raised before the text is built."""
     with pytest.raises(ValueError, match="is longer than"):
         Templates().render("{{a}}" * 100_000, {"a": "x" * MAX_FILLED})
+
+
+SCENARIOS = {"config": [{}] * 150, "tests": [{"vars": {"a": "b"}}] * 150}
+
+
+@pytest.mark.parametrize(
+    "multiplied",
+    [
+        {"scenarios": [SCENARIOS]},
+        {"tests": [{"vars": {"a": [f"{n}" for n in range(9_000)]}}] * 3},
+        {"tests": [{"prompt": f"{n}"} for n in range(MAX_CASES + 1)]},
+    ],
+    ids=["scenarios", "variables", "cases"],
+)
+def test_the_number_of_cases_is_bounded(multiplied: dict[str, Any]) -> None:
+    """A suite of more than 20,000 cases is refused, however they come about, and before all of them are made."""
+    asserted = {"assert": [{"type": "contains", "value": "x"}]}
+    text = json.dumps({"prompts": ["{{a}}"], "defaultTest": asserted, **multiplied})
+    assert "cases, more than 20,000" in refusal(text)

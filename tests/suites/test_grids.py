@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core.errors import GridError
+from harness.core.errors import GridError, SuiteError
 from harness.core.setting_text import number
 from harness.core.settings import AXES, OPTIMIZERS, Plan, Quantization, Scheduler, Settings
 from harness.suites.grids import differing_settings, load_plan, parse_plan
@@ -231,6 +231,8 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
         ("axes: {learning_rate: [high]}", 'quick.yaml:1:24: learning_rate: expected a number, found "high"'),
         ("axes: {learning_rate: .inf}", "learning_rate: expected a finite number"),
         ("axes: {dropout: [0, 1.5]}", "quick.yaml:1:21: dropout: should be less than 1"),
+        ("axes: {epochs: [1e308]}", "quick.yaml:1:17: epochs: should be less than or equal to 1000000"),
+        ("axes: {warmup: [1e300]}", "quick.yaml:1:17: warmup: should be less than or equal to 1000000"),
         ("axes: {warmup: 1.5}", "warmup: below 1 it is a share"),
         ("axes: {packing: no}", 'packing: expected true or false, found "no"'),
         ("axes: {scheduler: cosin}", 'unknown scheduler "cosin"\nDid you mean "cosine"?'),
@@ -293,6 +295,16 @@ def test_a_grid_is_read_from_its_file(tmp_path: Path) -> None:
     """A grid that is read from a file has the file's name."""
     (tmp_path / "warm.yaml").write_text("axes: {warmup: [0, 0.1]}", encoding="utf-8")
     assert load_plan(tmp_path / "warm.yaml").grid == "warm"
+
+
+def test_a_grid_that_is_a_link_to_another_folder(tmp_path: Path) -> None:
+    """If a grid is a link to a file outside the suite, it is refused, and nothing of the file is shown."""
+    (tmp_path / "private").write_text("TOP-SECRET", encoding="utf-8")
+    (tmp_path / "s" / "grids").mkdir(parents=True)
+    (tmp_path / "s" / "grids" / "quick.yaml").symlink_to("../../private")
+    with pytest.raises(SuiteError, match=r"grids/quick\.yaml leads out of the suite's folder") as raised:
+        load_plan(tmp_path / "s" / "grids" / "quick.yaml")
+    assert "SECRET" not in str(raised.value)
 
 
 def test_a_missing_grid_is_told_of_its_neighbours(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_a_line_separator_does_not_end_a_row() -> None:
         ("tests: cases.csv", 'suite.yaml:1:8: there is no file "cases.csv"'),
         (f"repeats: 3\ntests:\n{CASE}", "suite.yaml:1:10: 3 repeats at temperature 0 give the same answer\nWrite"),
         (f"repeats: 0\ntests:\n{CASE}", "suite.yaml:1:10: repeats: should be greater than or equal to 1, found 0"),
+        ("decoding: {max_new_tokens: 1000000000000}", "suite.yaml:1:28: max_new_tokens: should be less"),
         (f"reducer: median\ntests:\n{CASE}", 'suite.yaml:1:10: unknown reducer "median"'),
         (f"decoding: {{temperature: -1}}\ntests:\n{CASE}", "suite.yaml:1:25: temperature: should be greater"),
         (f"decoding: {{temperature: .nan}}\ntests:\n{CASE}", "suite.yaml:1:25: temperature"),
@@ -209,6 +210,27 @@ def test_the_error_for_a_missing_suite_lists_the_others(folder: Path, name: str)
     with pytest.raises(SuiteError, match="there is no such suite") as caught:
         load_suite(folder.parent / name)
     assert str(folder) in caught.value.remedy
+
+
+def test_a_suite_that_is_a_link_to_another_folder(folder: Path) -> None:
+    """If suite.yaml is a link to a file of another folder, the suite is refused, and nothing of the file is shown."""
+    (folder / "private").write_text("TOP-SECRET", encoding="utf-8")
+    (folder / "s").mkdir()
+    (folder / "s" / "suite.yaml").symlink_to("../private")
+    with pytest.raises(SuiteError, match=r"suite\.yaml leads out of the suite's folder") as raised:
+        load_suite(folder / "s")
+    assert "SECRET" not in str(raised.value)
+    with pytest.raises(SuiteError, match="expected a mapping"):
+        load_suite(folder / "s", root=folder)
+
+
+def test_a_link_to_itself(folder: Path) -> None:
+    """A file that is a link to itself is an error that names it."""
+    (folder / "s").mkdir()
+    (folder / "s" / "suite.yaml").write_text("tests: file://cases.yaml", encoding="utf-8")
+    (folder / "s" / "cases.yaml").symlink_to("cases.yaml")
+    with pytest.raises(SuiteError, match=r"cases\.yaml: is a link that leads nowhere\nReplace it by a file"):
+        load_suite(folder / "s")
 
 
 def test_other_encodings_are_refused(folder: Path) -> None:

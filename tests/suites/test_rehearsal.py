@@ -61,6 +61,15 @@ def test_a_suites_own_pool_replaces_the_pool(tmp_path: Path) -> None:
     assert load_pool(tmp_path).prompts == ("One?", "Two?")
 
 
+def test_prompts_that_are_a_link_to_another_folder(tmp_path: Path) -> None:
+    """If `rehearsal.jsonl` is a link to a file outside the suite, it is refused."""
+    (tmp_path / "s").mkdir()
+    (tmp_path / "private").write_text('{"prompt": "TOP-SECRET"}', encoding="utf-8")
+    (tmp_path / "s" / FILE).symlink_to("../private")
+    with pytest.raises(SuiteError, match=r"rehearsal\.jsonl leads out of the suite's folder"):
+        load_pool(tmp_path / "s")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -87,6 +87,7 @@ def _start(
     def work() -> NoReturn:
         from harness.engine.worker import main
 
+        programs.end_with_parent()
         os.environ.update(changes or {})
         ctypes.CDLL(None).prctl(_SET_NAME, WORKER_NAME.encode(), 0, 0, 0)
         os.closerange(3, 4096)  # also tells `Popen` that the process was started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -28,10 +29,15 @@ class Disk:
         return found.f_bavail * found.f_frsize
 
     def fill(self, left: int) -> None:
-        """Fill the file system with one file, so that `left` bytes are free."""
+        """Fill the file system with one file, so that at most `left` bytes are free while others write, too."""
         self.empty()
         with self._balloon.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, self.free - left))
+            while self.free > left:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + self.free - left)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
 
     def empty(self) -> None:
         """Delete this file."""

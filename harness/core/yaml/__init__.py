@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from harness.core.yaml.document import MAX_CHARACTERS, MAX_DEPTH, Document, Node, Value, of_value, parse_yaml
 from harness.core.yaml.files import decoded, read_bytes, read_text
-from harness.core.yaml.forms import Count, Form, Line, Text, as_written, fit, nearest, raise_all, shown
+from harness.core.yaml.forms import Form, Line, Text, as_written, fit, nearest, raise_all, shown
 
 __all__ = [
     "MAX_CHARACTERS",
     "MAX_DEPTH",
-    "Count",
     "Document",
     "Form",
     "Line",

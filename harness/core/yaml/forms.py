@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
 
 from harness.core.errors import HarnessError
 from harness.core.yaml.document import Document
@@ -37,7 +37,6 @@ Text = Annotated[str, BeforeValidator(as_written, json_schema_input_type=str | f
 _ONE_LINE = StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
 Line = Annotated[str, _ONE_LINE, BeforeValidator(as_written, json_schema_input_type=str | float | bool)]
 """One line of text that is not blank, such as a name."""
-Count = Annotated[int, Field(ge=1)]
 FormType = TypeVar("FormType", bound=BaseModel)
 
 

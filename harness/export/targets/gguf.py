@@ -112,7 +112,7 @@ def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
     if request.kind is GgufType.Q4_K_M:
         whole = file.with_name(".partial-f16.gguf")
         _run(run, [*convert, "f16", "--outfile", str(whole.resolve())], file)
-        words = programs.python("-m", "harness.export.requantise", str(whole.resolve()), str(partial.resolve()))
+        words = programs.module("harness.export.requantise", str(whole.resolve()), str(partial.resolve()))
         _run(run, words, file)
     else:
         _run(run, [*convert, str(request.kind), "--outfile", str(partial.resolve())], file)

@@ -98,7 +98,7 @@ def run_on_node(given: NodeJob, node: str) -> Generator[Piece]:
             yield Piece(event=encode_line(Event(EventKind.REFUSED, message=f"node {node}: {error}")))
             return
         until = None if given.left is None else time.monotonic() + given.left
-        executor = Processes(command=programs.python("-m", given.module))
+        executor = Processes(command=programs.module(given.module))
         log, sent = path.with_suffix(".log"), _Sent(folder / "cache", set(given.files))
         for event in executor.run(path, log, timeout=given.timeout, until=until, stop=threading.Event()):
             yield from sent.pieces()

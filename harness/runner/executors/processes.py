@@ -26,7 +26,7 @@ from harness.runner.executors.protocol import ONLY, Deadline, Executor, Place
 from harness.storage.files import writing
 from harness.storage.records import decode_line, encode_line
 
-WORKER = programs.python("-m", "harness.engine.worker")
+WORKER = programs.module("harness.engine.worker")
 _LOG_TAIL = 2000
 _POLL_INTERVAL = 0.5
 """Seconds between two checks whether a worker that prints nothing is still running."""

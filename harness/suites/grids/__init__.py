@@ -20,6 +20,7 @@ from harness.core.errors import GridError, HarnessError, Place
 from harness.core.settings import AXES, Plan, Settings, Trial, Variant
 from harness.core.variant_names import NAMELESS, differing, label
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, read_text, shown
+from harness.suites.case_files import inside
 from harness.suites.grids.forms import Grid, read_grid
 
 __all__ = ["differing_settings", "load_plan", "parse_plan", "trial_id", "variant_id"]
@@ -45,7 +46,9 @@ def load_plan(path: Path | str, *, seeds: tuple[int, ...] | None = None) -> Plan
     """Read the plan of a grid file; `seeds` replace the grid's own seeds. Raise `GridError` for mistakes."""
     file = Path(path)
     try:
-        text = read_text(file, file.name, GridError)
+        # A grid is in the folder `grids` of its suite.
+        folder = file.absolute().parent
+        text = read_text(inside(folder.parent, f"{folder.name}/{file.name}"), file.name, GridError)
     except FileNotFoundError:
         raise _no_such_grid(file) from None
     return parse_plan(text, file.name, seeds=seeds)

@@ -49,6 +49,8 @@ __all__ = [
 ]
 
 
+MOST_ROW = 4 * 2**20
+"""Largest number of characters in the conversations of one row."""
 MOST_TEXT = 256 * 2**20
 """Largest number of characters of all rows. A passage of SQuAD counts once for each question about it."""
 
@@ -112,7 +114,12 @@ class _Reader:
             except RowError as problem:
                 self.mistakes.append(Mistake(record.number, problem.message, problem.remedy))
                 continue
-            length += sum(len(message.content) for messages in found for message in messages)
+            own = sum(len(message.content) for messages in found for message in messages)
+            if own > MOST_ROW:
+                what = f"has more than {MOST_ROW:,} characters"
+                self.mistakes.append(Mistake(record.number, what, "Divide it into several rows."))
+                continue
+            length += own
             if length > MOST_TEXT:
                 what = f"the rows up to here have more than {MOST_TEXT:,} characters"
                 raise self.records.wrong(Mistake(record.number, what, "Take a sample of them."))

@@ -494,6 +494,10 @@ HOSTILE = {
         ).encode(),
         "the rows up to here have more than",
     ),
+    "a conversation of 5 million characters": (
+        json.dumps({"messages": [asked("a" * 2_500_000), answered("b" * 2_500_000)]}).encode(),
+        "has more than 4,194,304 characters",
+    ),
     "50,000 wordings of a long question": (
         json.dumps(
             {"patterns": [str(n) for n in range(50_000)], "responses": ["b"], "context": "x" * 100_000}
