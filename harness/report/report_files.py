@@ -77,8 +77,9 @@ def of_several(runs: Sequence[Path], form: Format, output: Path | None, *, allow
     stores = [find_run(run) for run in runs]
     if len({store.root.resolve() for store in stores}) < len(stores):
         raise UsageError("a run is named twice", remedy="Name each run once.")
-    if len(runs) == len(("earlier", "later")) and _same_base(stores):
-        return of_two(*runs, form, output, allow_code=allow_code)
+    before, after = runs[:2]
+    if len(runs) == len((before, after)) and _same_base(stores):
+        return of_two(before, after, form, output, allow_code=allow_code)
     if form is not Format.HTML:
         raise UsageError(
             f"runs on different bases have no report in the format {form}",
