@@ -79,7 +79,7 @@ class KindRow:
 
 @dataclass(frozen=True)
 class KindTable:
-    """The table of kinds. `variants` are the numbers and names of its columns."""
+    """The table of kinds. `variants` are the numbers and names of its columns, the chosen variant first."""
 
     variants: tuple[tuple[int, str], ...]
     rows: tuple[tuple[Role, tuple[KindRow, ...]], ...]
@@ -119,6 +119,7 @@ def kinds(results: Results, tables: Mapping[str, ScoreTable]) -> KindTable | Non
     if not answered:
         return None
     shown = most_telling(results, answered, MOST_VARIANTS)
+    shown.sort(key=lambda each: each[1].name != results.choice.variant)
     cases = results.run.suite.of(Split.MAIN)
     by_kind = _by_kind(cases)
     return KindTable(

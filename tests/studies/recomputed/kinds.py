@@ -91,7 +91,8 @@ def _table(page: Page) -> None:
     answered = [v["name"] for v in run.variants if run.answers(v["name"])]
     page.checks.equal("kinds", "tables", str(len(tables)), str(int(bool(answered))))
     for table in tables:
-        names, by_kind = page.most_telling(answered, 60), cases_by_kind(run)
+        names = sorted(page.most_telling(answered, 60), key=lambda name: name != run.chosen)
+        by_kind = cases_by_kind(run)
         page.checks.equal("kinds", "rows", str(len(rows(table))), str(len(by_kind)))
         for row in (row for body in table.all("tbody") for row in body.all("tr")):
             role, kind = row.attributes["data-role"] or "", row.attributes["data-kind"] or ""
