@@ -85,6 +85,8 @@ class _Run:
     variant: str
     results: Results
     decision: Decision | None
+    root: Path
+    """The run directory, which holds the verdicts of a judge."""
     answers: dict[str, list[Sample]] = field(default_factory=dict)
     """The variant's answers by case id."""
     base: dict[str, list[Sample]] = field(default_factory=dict)
@@ -106,7 +108,7 @@ def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
     store = find_run(path)
     results = store.results()
     name = _variant(results, variant)
-    run = _Run(results.run.suite.name, name, results, run_gate(store, baseline) if baseline else None)
+    run = _Run(results.run.suite.name, name, results, run_gate(store, baseline) if baseline else None, store.root)
     base = results.base_beside(name).name
     for sample in (*results.samples, *results.confirmed_samples):
         answers = {name: run.answers, base: run.base}.get(sample.variant)
@@ -199,12 +201,15 @@ class CaseItem(_Item):
     def runtest(self) -> None:
         from harness.analysis import reducers
         from harness.core.scores import Rate
+        from harness.scoring.judging import ONLY_JUDGED
 
         run = self.config.stash[_RUN]
         self._skip_without_answers(run)
         if flip := _lost_everywhere(run, self.case.id):
             raise _FailedError(_regression_text(flip))
         scored = [replace(sample, score=self._score(sample, run)) for sample in run.answers[self.case.id]]
+        if all(sample.score.error == ONLY_JUDGED for sample in scored):
+            pytest.skip(ONLY_JUDGED)
         by_seed = reducers.reduced(scored, self.suite.reducer)
         passed = sum(sample.score.passed for sample in by_seed)
         if passed >= PASSING_SHARE * len(by_seed):
@@ -234,9 +239,10 @@ class CaseItem(_Item):
         old = run.cases[self.case.id]
         if scoring_rules(old) == scoring_rules(self.case):
             return sample.score
-        from harness.scoring import Scoring, score
+        from harness.analysis.opinions import known_opinions, scoring_of
+        from harness.scoring import score
 
-        return score(self.case, sample.answer, Scoring(Path(self.suite.folder)))
+        return score(self.case, sample.answer, scoring_of(self.suite, known_opinions(self.suite, run.root)))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         place = self.case.place

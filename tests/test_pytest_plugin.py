@@ -124,7 +124,7 @@ def test_options_about_the_suite(pytester: pytest.Pytester, folder: Path) -> Non
     """`--harness-root` and `--harness-skip-unsupported` mean the same as `--root` and `--skip-unsupported` of a run."""
     store(folder, "run", {})
     suite = folder / "suites" / "pets"
-    more = "  - file://../more.yaml\n  - {id: judged, prompt: Why?, assert: [{type: llm-rubric, value: kind}]}\n"
+    more = "  - file://../more.yaml\n  - {id: judged, prompt: Why?, assert: [{type: g-eval, value: kind}]}\n"
     (suite / "suite.yaml").write_text(SUITE + more, encoding="utf-8")
     (suite.parent / "more.yaml").write_text("- {id: new, prompt: Hu, assert: [{type: is-json}]}", encoding="utf-8")
     refused = run(pytester, "--harness-run", "run", "suites")
@@ -132,6 +132,16 @@ def test_options_about_the_suite(pytester: pytest.Pytester, folder: Path) -> Non
     options = ("--harness-root", "suites", "--harness-skip-unsupported")
     found = run(pytester, "--harness-run", "run", "suites", *options)
     found.assert_outcomes(passed=3, skipped=2, xfailed=1)
+
+
+def test_a_case_for_a_judge_that_decides_nothing_is_skipped(pytester: pytest.Pytester, folder: Path) -> None:
+    """A case that only a judge can score is skipped, unless the suite says that verdicts decide."""
+    suite = folder / "suites" / "pets" / "suite.yaml"
+    more = "  - {id: kind, prompt: Why?, assert: [{type: llm-rubric, value: kind}]}\n"
+    suite.write_text(SUITE + more, encoding="utf-8")
+    store(folder, "run", {seed: {"kind": "Because."} for seed in SEEDS})
+    found = run(pytester, "--harness-run", "run", "suites", "-rs")
+    found.stdout.fnmatch_lines(["*only a judge can score*"])
 
 
 def test_a_configuration_of_promptfoo_is_collected(pytester: pytest.Pytester, folder: Path) -> None:

@@ -117,6 +117,13 @@ ALLOW_CODE = click.option(
     is_flag=True,
     help="Allow the suite to run its own code to judge answers. Use this only for a suite that you trust.",
 )
+JUDGE = click.option(
+    "--judge",
+    metavar="MODEL[@URL]|suite",
+    help="Model that judges answers for assertions such as llm-rubric: the model of an OpenAI-compatible endpoint "
+    "(gpt-5-mini@https://api.openai.com/v1, key in HARNESS_JUDGE_KEY), or a local model as --model takes it. suite: "
+    "the endpoint that the suite names, which then gets all answers.",
+)
 QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
 GPUS = click.option(
     "--gpus",

@@ -23,11 +23,12 @@ def check_parity(
     store: RunStore, source: Source, llama_cpp: Path | None, show_progress: Printer, *, allow_code: bool
 ) -> Parity:
     """Make the exports that are missing, answer the suite's prompts in every stage, and store the scored answers."""
+    from harness.analysis.opinions import known_opinions, scoring_of
     from harness.engine.log_filters import hide_library_messages
     from harness.engine.merging import merge
     from harness.engine.parity_stages import StageInputs, answer_stages
     from harness.models.resolving import resolve
-    from harness.scoring import Scoring, scorer
+    from harness.scoring import scorer
 
     hide_library_messages()
     folder, machine, asked = store.root / "exports", evaluation_machine(source), questions(source)
@@ -44,7 +45,8 @@ def check_parity(
         files=_gguf_files(source, merged, folder, llama_cpp, show_progress),
     )
     answers = answer_stages(inputs, [question.prompt for question in asked], source.run.suite.decoding, show_progress)
-    score = scorer(Scoring(Path(source.run.suite.folder), allow_code))
+    suite = source.run.suite
+    score = scorer(scoring_of(suite, known_opinions(suite, store.root), allow_code=allow_code))
     return store_parity(store, source, asked, answers, score, machine.device)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import GPUS, GRID, MODEL, PROFILE, ROOT, SEEDS, SKIP_UNSUPPORTED, SUITE, WIDTH, WORKERS
+from harness.cli.options import GPUS, GRID, JUDGE, MODEL, PROFILE, ROOT, SEEDS, SKIP_UNSUPPORTED, SUITE, WIDTH, WORKERS
 from harness.core.device_profiles import PROFILES
 
 
@@ -21,6 +21,7 @@ from harness.core.device_profiles import PROFILES
 @WIDTH
 @SKIP_UNSUPPORTED
 @ROOT
+@JUDGE
 def plan(
     suite: Path,
     grid: str,
@@ -32,6 +33,7 @@ def plan(
     width: int,
     skip_unsupported: bool,
     root: Path | None,
+    judge: str | None,
 ) -> None:
     """List a grid's trials with predicted memory and time, and the passes in which they are trained.
 
@@ -47,6 +49,7 @@ def plan(
     from harness.hardware.estimate.predictions import named_workload, target_gpu
     from harness.models.resolving import check_name
     from harness.models.token_check import check_named
+    from harness.runner.judges import naming
     from harness.runner.places import local_places
     from harness.runner.scheduling import planned_composition
     from harness.storage.cache import Cache
@@ -69,5 +72,7 @@ def plan(
         what = named_workload(model, loaded, rehearsal)
     except ModelError:
         what = None
+    if outlook := naming.outlook(naming.with_judge(loaded, judge or naming.permitted(loaded)), planned):
+        echo(outlook)
     for line in pass_lines(planned, planned_composition(planned, what, width, target), places):
         echo(line)

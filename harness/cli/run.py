@@ -12,6 +12,7 @@ from harness.cli.options import (
     ALLOW_CODE,
     GPUS,
     GRID,
+    JUDGE,
     MODELS,
     PATH,
     PROFILE,
@@ -107,6 +108,7 @@ TRIAL_FAILED = 3
 @SKIP_UNSUPPORTED
 @ROOT
 @ALLOW_CODE
+@JUDGE
 @QUIET
 @click.option("--verbose", is_flag=True, help="Show the log of the worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -136,6 +138,7 @@ def run(
     skip_unsupported: bool,
     root: Path | None,
     allow_code: bool,
+    judge: str | None,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -165,6 +168,7 @@ def run(
         skip_unsupported=skip_unsupported,
         root=root,
         allow_code=allow_code,
+        judge=judge,
         timeline=timeline,
         adapters=adapters,
         arguments=words,

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import ROOT, SKIP_UNSUPPORTED, SUITE
+from harness.cli.options import JUDGE, ROOT, SKIP_UNSUPPORTED, SUITE
 
 
 @click.command()
 @SUITE
 @SKIP_UNSUPPORTED
 @ROOT
-def validate(suite: Path, skip_unsupported: bool, root: Path | None) -> None:
+@JUDGE
+def validate(suite: Path, skip_unsupported: bool, root: Path | None, judge: str | None) -> None:
     """Check a suite and its grids for mistakes.
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/. For the first mistake, the file, the line and a
@@ -23,6 +24,7 @@ def validate(suite: Path, skip_unsupported: bool, root: Path | None) -> None:
     from harness.analysis.case_checks import case_warnings
     from harness.analysis.contamination import role_warnings
     from harness.cli.tables import suite_table
+    from harness.runner.judges import naming
     from harness.suites import load_suite
     from harness.suites.grids import load_plan
     from harness.suites.rehearsal import load_pool, rehearsal_of
@@ -32,5 +34,6 @@ def validate(suite: Path, skip_unsupported: bool, root: Path | None) -> None:
     load_pool(Path(loaded.folder))
     for plan in plans:
         rehearsal_of(loaded, plan)
-    warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded)]))
+    judged = naming.notice(naming.with_judge(loaded, judge or naming.permitted(loaded)))
+    warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded), judged]))
     suite_table(loaded, plans, warnings)

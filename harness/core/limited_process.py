@@ -41,6 +41,8 @@ class Limits:
     """Address space of the process, in bytes; -1 for no limit."""
     output: int = 16 * 2**20
     """Size of one result, in characters."""
+    file: int = 0
+    """Size of a file that the process writes, in bytes; -1 for no limit."""
 
 
 class LimitReachedError(Exception):
@@ -198,7 +200,7 @@ def _limit(limits: Limits) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes stdin
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file, limits.file))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from harness.core.judges import Judging
 from harness.core.measurement import Basis, Phase, PhaseCost, Shortage
 from harness.core.parity import Parity
 from harness.core.run import RunManifest
@@ -307,6 +308,8 @@ class Results:
     """Timelines of the variants that were evaluated after every epoch (`harness run --timeline`)."""
     leaks: dict[str, Leak] = field(repr=False, default_factory=dict)
     """The contamination of each case's prompt, by case id. Files of format 1 lack it; it is then computed if needed."""
+    judging: Judging | None = None
+    """What a judge said about the answers; None if no assertion needs a judge, or none is named."""
     bases: dict[Quantization, Outcome] = field(default_factory=dict)
     """The base model in each other quantisation of the plan. A variant is compared with the base of its own."""
 

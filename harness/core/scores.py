@@ -19,6 +19,8 @@ class Check:
     metric: str = ""
     """The named metric that the score counts for."""
     children: tuple[Check, ...] = ()
+    judged: bool = False
+    """Whether the result is a judge's verdict, or contains one. It counts only if the suite says so."""
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ class Case:
     """Line of the case in its file; 0 if unknown."""
     threshold: float | None = None
     """The lowest weighted score with which the case passes; None means that all assertions must pass."""
-    vars: dict[str, str] = field(default_factory=dict)
-    """Variables of the case, available to the suite's own scoring code."""
+    vars: dict[str, Any] = field(default_factory=dict)
+    """Variables of the case, available to the suite's own scoring code: values that JSON can hold."""
     critical: bool = False
     """Whether the case alone is a regression if it passes under every seed of the baseline and under none of a run."""
     file: str = ""
@@ -156,6 +156,22 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class JudgeRef:
+    """A model that judges answers: one behind an OpenAI-compatible endpoint, or a local model."""
+
+    model: str
+    """The name by which the endpoint knows the model, or a model as `--model` takes it."""
+    base_url: str = ""
+    """The address of the endpoint, such as `https://api.openai.com/v1`; empty for a local model."""
+    repeats: int = 3
+    """How often the judge is asked about each answer of a sample, to measure how often it contradicts itself."""
+    decides: bool = False
+    """Whether its verdicts count for scores, pass rates and the choice of a variant, like plain assertions."""
+    digest: str = ""
+    """Digest of a local model's files; empty for an endpoint, whose model nobody can pin."""
+
+
+@dataclass(frozen=True)
 class Suite:
     """A suite: test cases, training rows, and how answers are generated and counted."""
 
@@ -174,6 +190,10 @@ class Suite:
     reducer: Reducer = Reducer.MEAN
     notices: tuple[str, ...] = ()
     """Messages to the user about parts of the suite that were ignored."""
+    judge: JudgeRef | None = None
+    """The model that judges answers for assertions such as `llm-rubric`; None: these give no score."""
+    embedder: str = ""
+    """The model that measures the similarity of texts for `similar`, by its name or folder; empty: the default."""
 
     @property
     def rows(self) -> tuple[tuple[Message, ...], ...]:

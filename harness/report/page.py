@@ -35,6 +35,7 @@ from harness.report.failures import Failure, failures
 from harness.report.first_screen import FirstScreen
 from harness.report.headline import Excerpt, Headline
 from harness.report.html_tables import Cell, Column, TableRow
+from harness.report.judged import Judged, judged
 from harness.report.kinds import KindTable
 from harness.report.pairwise import Pairwise
 from harness.report.pass_rates import by_role
@@ -104,6 +105,7 @@ class Page:
     constant_cases: str
     grouped: bool
     truncated: int
+    judged: Judged | None
     failures: tuple[Failure, ...]
     phases: tuple[tuple[Cell, ...], ...]
     together: str
@@ -170,6 +172,7 @@ def page(results: Results, now: str) -> Page:
         constant_cases=constant_cases(results).sentence,
         grouped=any(case.group for case in suite.cases),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
+        judged=judged(results),
         failures=failures(results),
         phases=cost_tables.phases(results),
         together=cost_tables.together(results),

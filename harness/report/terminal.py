@@ -14,6 +14,7 @@ from harness.core.run_results import Change, Finding, Outcome, Recommendation, R
 from harness.core.scores import Rate
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
+from harness.report import judged
 
 if TYPE_CHECKING:
     pass
@@ -41,6 +42,7 @@ def summary(results: Results, report: str = "") -> str:
         lines += _confirmation(results)
     lines += _unstable(results)
     lines += filter(None, [constant_cases(results).sentence])
+    lines += judged.sentences(results.judging) if results.judging else []
     lines += next_steps(next_trials.next_steps(results), f"harness next {_run(report)}")
     if unfinished:
         lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")

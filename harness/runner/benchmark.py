@@ -23,6 +23,8 @@ from harness.report import report_files
 from harness.runner import scheduling
 from harness.runner.budget import Budget
 from harness.runner.executors.protocol import Executor
+from harness.runner.judges import naming
+from harness.runner.judges.asking import Asking, asking_of
 from harness.runner.listeners.protocol import Listener, Listeners
 from harness.runner.listeners.sync import SyncListener
 from harness.runner.listeners.trial_names import ReadableNames, trial_names
@@ -31,7 +33,7 @@ from harness.runner.preparation import prepare, run_directory
 from harness.runner.rehearsal import known_answers, rehearse
 from harness.runner.request import Request
 from harness.runner.sweep import Sweep
-from harness.scoring import Scoring, scorer
+from harness.scoring import scorer
 from harness.storage.cache import Cache
 from harness.storage.keys import Setup
 from harness.storage.locations import CACHE
@@ -49,6 +51,7 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     user = Listeners(tuple(listeners))
     manifest = prepare(request, lambda message: _notify(user, [message]), executor.gpu)
     _notify(user, [*manifest.suite.notices, *notices(manifest.adapters, manifest.model)])
+    _notify(user, filter(None, [naming.notice(manifest.suite)]))
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
     with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
@@ -193,14 +196,38 @@ def _delete_earlier_results(session: _Session) -> None:
 
 def _train_and_score(session: _Session) -> Results:
     """Run the grid, choose the best variant, confirm it, and return the results."""
-    manifest = session.manifest
-    score = scorer(Scoring(Path(manifest.suite.folder), session.request.allow_code))
+    manifest, asking = session.manifest, _asking(session)
+    score = scorer(asking.scoring)
     records = _run_grid(session)
+    _ask(session, asking, records)
     chosen = aggregate.choose(manifest, records, score, now())
     best = _variant_to_confirm(manifest, chosen)
-    records += _confirm(session, best)
+    confirming = _confirm(session, best)
+    _ask(session, asking, confirming)
+    records += confirming
     _tidy_records(session, records, best)
-    return aggregate.confirm(chosen, records, score, now())
+    return asking.judged(aggregate.confirm(chosen, records, score, now()))
+
+
+def _asking(session: _Session) -> Asking:
+    manifest, sweep = session.manifest, session.sweep
+    return asking_of(
+        manifest.suite,
+        sweep.run,
+        sweep.cache,
+        lambda: manifest.provenance.machine,
+        lambda: sweep.executor,
+        sweep.listener.on_event,
+        allow_code=session.request.allow_code,
+    )
+
+
+def _ask(session: _Session, asking: Asking, records: Sequence[TrialRecord]) -> None:
+    """Ask other models about the answers, if there is time left."""
+    if session.out_of_time:
+        asking.forbid("the time limit ended before the judge was asked; run `harness score RUN`")
+    elif not session.manifest.model.shape_only:
+        asking.about(records)
 
 
 def _run_grid(session: _Session) -> tuple[TrialRecord, ...]:

@@ -23,8 +23,9 @@ from harness.models.foreign_files import read_object
 from harness.models.gguf_bases import Conversions
 from harness.models.resolving import resolve
 from harness.models.token_check import check_tokens
+from harness.runner.judges.naming import prepared, with_judge
 from harness.runner.request import Request
-from harness.scoring import code_of
+from harness.scoring import code_of, missing_extras
 from harness.storage.locations import RUNS
 from harness.storage.runs import RunStore, claim_run, open_run
 from harness.suites import load_suite
@@ -50,6 +51,7 @@ def prepare(
         HarnessError: the request has a mistake.
     """
     suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported, root=request.root)
+    suite = prepared(with_judge(suite, request.judge))
     check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     _check_trainable(suite)
@@ -123,20 +125,24 @@ def _check_trainable(suite: Suite) -> None:
 
 
 def check_code(suite: Suite, allowed: bool) -> None:
-    """Refuse a suite that runs code, unless code is allowed.
+    """Refuse a suite that runs code, unless code is allowed, or that needs an extra that is not installed.
 
     Raises:
-        UsageError: the suite runs code that is not allowed.
+        UsageError: the suite runs code that is not allowed, or needs an extra.
     """
     code = code_of(assertion for case in suite.cases for assertion in case.assertions)
     if code and not allowed:
         raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
+    for extra, kind in missing_extras(assertion for case in suite.cases for assertion in case.assertions).items():
+        raise UsageError(f"{kind} needs the extra {extra.name}, which is not installed", remedy=extra.remedy)
 
 
 def _content(suite: Suite) -> dict[str, object]:
     """The suite without its folder, its notices and the places of its cases and rows, which do not affect results."""
     examples = tuple(replace(example, line=0) for example in suite.examples)
-    whole = {field.name: getattr(suite, field.name) for field in fields(suite)}
+    # What versions without it did not have is left out if it is not used, so that their runs have the same digest.
+    added = [name for name, value in (("judge", suite.judge), ("embedder", suite.embedder)) if not value]
+    whole = {field.name: getattr(suite, field.name) for field in fields(suite) if field.name not in added}
     return whole | {"folder": "", "notices": (), "cases": [_case(case) for case in suite.cases], "examples": examples}
 
 

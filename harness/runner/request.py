@@ -35,6 +35,8 @@ class Request:
     """Folder in which all files that the suite names must be; None: the suite's own folder."""
     allow_code: bool = False
     """Allow the suite to run its own code to judge answers."""
+    judge: str | None = None
+    """The judge: MODEL, MODEL@URL, or `suite` to permit the suite's own endpoint; None: the suite's local judge."""
     timeline: bool = False
     """Also evaluate the main cases after every epoch of every training."""
     adapters: tuple[Path, ...] = ()

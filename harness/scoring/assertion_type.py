@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from harness.core.suite import Assertion
-from harness.scoring.findings import Evidence, Finding
+from harness.scoring.findings import CannotScoreError, Evidence, Finding
 from harness.scoring.values import value_from_code
 
 Judge = Callable[[Evidence, Assertion], Finding]
@@ -26,6 +27,10 @@ class Need(StrEnum):
     """The case must have choices, and the assertion's value must be one of them."""
     VARIABLES = "variables"
     """The case must be stored with its variables."""
+    JUDGE = "judge"
+    """A model that judges the answer."""
+    EMBEDDINGS = "embeddings"
+    """A model that measures the similarity of texts."""
     ASSERTIONS = "assertions"
     """The assertion must list other assertions under `assert`."""
 
@@ -44,6 +49,10 @@ class Value:
     """Whether `{{name}}` in the value is replaced by the case's variable."""
     code: Callable[[Any], str] | None = None
     """Returns the name of the code that a value runs, or an empty text; None if values of this type never run code."""
+    file: Callable[[Any], str] | None = None
+    """Returns the path of the file in the suite's folder that holds the code of a value, or an empty text."""
+    unsupported_file: Callable[[str], str] | None = None
+    """Describes the text of such a file that the harness does not support, or returns an empty text."""
     unsupported: Callable[[Any], str] = value_from_code
     """Describes a value that promptfoo accepts and the harness does not support, or returns an empty text."""
 
@@ -70,6 +79,27 @@ NUMBER = Threshold(most=1e9)
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A package that is not always installed: the name of its module, and of the extra that installs it."""
+
+    module: str
+    name: str
+
+    @property
+    def remedy(self) -> str:
+        return f"Install it: run `pip install '.[{self.name}]'` in a checkout of the harness."
+
+    @property
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.module) is not None
+
+    def check(self) -> None:
+        """Raise `CannotScoreError` if the package is not installed."""
+        if not self.is_installed:
+            raise CannotScoreError(f"needs the extra {self.name}, which is not installed. {self.remedy}")
+
+
+@dataclass(frozen=True)
 class AssertionType:
     """A row of the registry: the complete definition of an assertion type."""
 
@@ -84,6 +114,8 @@ class AssertionType:
     threshold: Threshold | None = None
     """The range of the threshold; None if a threshold is ignored."""
     needs: frozenset[Need] = frozenset()
+    extra: Extra | None = None
+    """The package that the judge needs and that is not always installed; None if there is none."""
 
     def read(self, written: str, value: Any) -> Any:
         """Validate a value and convert it for the judge; error messages begin with the type as it was `written`."""

@@ -11,7 +11,7 @@ from harness.core.scores import Check, Score
 from harness.core.suite import Assertion, Case
 from harness.scoring.assertion_type import Need
 from harness.scoring.assertion_types.sets import combine
-from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, quote
+from harness.scoring.findings import AnswerFailsError, CannotScoreError, Evidence, Finding, Scoring, quote
 from harness.scoring.registry import ASSERTION_TYPES, check_values, needs
 from harness.scoring.transforms import TransformFailedError, transformed
 
@@ -21,17 +21,39 @@ def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Sco
 
     Surrounding white space is ignored. A plain text is scored as an answer without log-probabilities. If an assertion
     cannot be evaluated, the score has no value and its error gives the reason; later assertions are not evaluated.
+    Assertions for a judge are evaluated, but count only if the judge `decides`.
     """
-    given = answer if isinstance(answer, Answer) else None
-    evidence = Evidence((given.text if given else str(answer)).strip(), case, scoring, given)
+    evidence = _evidence(case, answer, scoring)
     checks: list[Check] = []
     for assertion in case.assertions:
         checks.append(judge(assertion, evidence))
-        if checks[-1].score is None:
+        if checks[-1].score is None and (scoring.decides or not checks[-1].judged):
             error = f"{checks[-1].assertion}: {checks[-1].reason}"
             return Score(case.id, passed=False, value=None, checks=tuple(checks), error=error)
-    value, passed = combine(case.assertions, checks, case.threshold)
+    counted = [pair for pair in zip(case.assertions, checks, strict=True) if scoring.decides or not pair[1].judged]
+    if not any(assertion.weight for assertion, _ in counted) and len(counted) < len(checks):
+        return Score(case.id, passed=False, value=None, checks=tuple(checks), error=ONLY_JUDGED)
+    value, passed = combine([each for each, _ in counted], [check for _, check in counted], case.threshold)
     return Score(case.id, passed, value, tuple(checks), metrics=_metrics(case.assertions, checks))
+
+
+ONLY_JUDGED = "only a judge can score this answer, and the suite does not say that its verdicts decide"
+
+
+def judged(case: Case, answer: Answer | str, scoring: Scoring) -> Score:
+    """Score an answer by the case's assertions for a judge alone. The score has no value if one has no verdict."""
+    evidence = _evidence(case, answer, scoring)
+    assertions = [assertion for assertion in case.assertions if needs((assertion,), Need.JUDGE)]
+    checks = [judge(assertion, evidence) for assertion in assertions]
+    if missing := next((check for check in checks if check.score is None), None):
+        return Score(case.id, passed=False, value=None, checks=tuple(checks), error=missing.reason)
+    value, passed = combine(assertions, checks, None)
+    return Score(case.id, passed, value, tuple(checks))
+
+
+def _evidence(case: Case, answer: Answer | str, scoring: Scoring) -> Evidence:
+    given = answer if isinstance(answer, Answer) else None
+    return Evidence((given.text if given else str(answer)).strip(), case, scoring, given)
 
 
 def scorer(scoring: Scoring) -> Callable[[Case, Answer], Score]:
@@ -70,6 +92,11 @@ def judge(assertion: Assertion, evidence: Evidence) -> Check:
 
     An answer to which the assertion's transforms cannot be applied fails it, even if the assertion is negated.
     """
+    by_judge = needs((assertion,), Need.JUDGE)
+    return replace(_checked(assertion, evidence), judged=True) if by_judge else _checked(assertion, evidence)
+
+
+def _checked(assertion: Assertion, evidence: Evidence) -> Check:
     try:
         for expression in assertion.transforms:
             evidence = replace(evidence, text=transformed(evidence.text, expression))
@@ -78,6 +105,8 @@ def judge(assertion: Assertion, evidence: Evidence) -> Check:
     try:
         children = tuple(_children(assertion, evidence))
         finding = _find(assertion, replace(evidence, checks=children) if children else evidence)
+    except AnswerFailsError as problem:
+        return Check(describe(assertion), False, str(problem), 0.0, assertion.metric)
     except CannotScoreError as problem:
         return Check(describe(assertion), False, str(problem), None, assertion.metric)
     degree = float(finding.holds) if finding.degree is None else finding.degree

@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from harness.core.suite import Assertion
-from harness.scoring.assertion_type import AssertionType, Need
-from harness.scoring.assertion_types import external, log_probabilities, sets, similarity, structure, text
+from harness.scoring.assertion_type import AssertionType, Extra, Need
+from harness.scoring.assertion_types import (
+    external,
+    javascript,
+    log_probabilities,
+    model_graded,
+    sets,
+    similarity,
+    structure,
+    text,
+)
 from harness.scoring.promptfoo import is_promptfoo
 
-_FAMILIES = (text, structure, similarity, log_probabilities, external, sets)
+_FAMILIES = (text, structure, similarity, log_probabilities, external, javascript, model_graded, sets)
 ASSERTION_TYPES: dict[str, AssertionType] = {row.name: row for family in _FAMILIES for row in family.TYPES}
 """Every supported assertion type, by its name without `not-`."""
 NOT = "not-"
@@ -43,10 +52,22 @@ def needs(assertions: Iterable[Assertion], need: Need) -> bool:
     )
 
 
+def judge_questions(assertions: Iterable[Assertion]) -> int:
+    """Return how many questions about one answer a judge is asked."""
+    kinds = [ASSERTION_TYPES[one.type] for one in _all(assertions) if one.type in ASSERTION_TYPES]
+    return sum(model_graded.questions(kind) for kind in kinds if Need.JUDGE in kind.needs)
+
+
 def code_of(assertions: Iterable[Assertion]) -> list[str]:
     """Return the names of the code that assertions would run, each once. Code runs only with `Scoring.allow_code`."""
     found = (ASSERTION_TYPES[one.type].code_in(one.value) for one in _all(assertions) if one.type in ASSERTION_TYPES)
     return list(dict.fromkeys(name for name in found if name))
+
+
+def missing_extras(assertions: Iterable[Assertion]) -> dict[Extra, str]:
+    """Return the extras that assertions need and that are not installed, each with the name of an assertion type."""
+    kinds = (ASSERTION_TYPES[one.type] for one in _all(assertions) if one.type in ASSERTION_TYPES)
+    return {kind.extra: kind.name for kind in kinds if kind.extra and not kind.extra.is_installed}
 
 
 def check_values(assertions: Iterable[Assertion]) -> None:

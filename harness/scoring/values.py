@@ -35,7 +35,7 @@ def filled(value: Any) -> str:
 def texts(value: Any) -> list[str]:
     """Accept a list of texts, or one text that is split at commas."""
     if isinstance(value, str):
-        cells = next(csv.reader([value.replace("\n", " ")], skipinitialspace=True), [])
+        cells = next(csv.reader([value.replace("\n", " ").replace("\r", " ")], skipinitialspace=True), [])
         value = [cell.strip() for cell in cells if cell.strip()]
     if not isinstance(value, list) or not value:
         raise ValueError('needs a list of texts as its value\nWrite value: ["...", "..."]')

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.errors import HarnessError, Place, SuiteError
-from harness.core.suite import Case, Decoding, Example, Suite
+from harness.core.suite import Case, Decoding, Example, JudgeRef, Suite
 from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_bytes
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
@@ -121,6 +121,8 @@ def parse_suite(
         repeats=int(head.repeats),
         reducer=head.reducer,
         notices=tuple(notices.sentences()),
+        judge=JudgeRef(**head.judge.model_dump()) if head.judge else None,
+        embedder=head.embedder,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
@@ -11,13 +11,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.core.errors import HarnessError, SuiteError
-from harness.core.javascript import to_json
 from harness.core.suite import Assertion, Case, Message, Role, Split
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, shown
 from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.registry import find, is_negated, needs
 from harness.scoring.transforms import is_plain
-from harness.scoring.values import from_file
+from harness.scoring.values import from_file, plain
 from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
 from harness.suites.case_ids import check_ids, digest, numbered, without_repeats
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
@@ -239,7 +238,7 @@ class _CaseBuilder:
             "choices": self.choices,
             "threshold": None if threshold is None else float(threshold),
             "critical": bool(defaults.critical if form.critical is None else form.critical),
-            "vars": _as_texts(self.variables) if needs(assertions, Need.VARIABLES) else {},
+            "vars": plain(self.variables) if needs(assertions, Need.VARIABLES) else {},
         }
 
     def own_or_default(self, name: str) -> str | None:
@@ -397,13 +396,14 @@ class _CaseBuilder:
     def code(self, value: Any, kind: AssertionType, location: Location, document: Document) -> Any:
         """Return the value of an assertion that can run code. If it names a Python file, check that the file exists."""
         if name := kind.code_in(value):
-            file = name.partition(":")[0]
-            if file.endswith(".py"):
-                self.context.files.text(file, document, location)
+            file = kind.value.file(value) if kind.value.file else ""
+            text = self.context.files.text(file.removeprefix("./"), document, location) if file else ""
+            if kind.value.unsupported_file and (missing := kind.value.unsupported_file(text)):
+                raise UnsupportedError(f"{kind.name} {missing}")
             self.notices.runs_code(f"{kind.name} {name}", document.place(location))
         if isinstance(value, dict) and "reference" in value:
             return {**value, "reference": self.fill_nested(value["reference"], (*location, "reference"), document)}
-        return value
+        return self.fill(value, location, document) if isinstance(value, str) else value
 
     def read_value(self, reference: str, location: Location, document: Document) -> Any:
         """Return the value in a file. It is not a template: promptfoo replaces no variables in it."""
@@ -438,10 +438,6 @@ class _CaseBuilder:
                 raise UnsupportedError("variables that are not defined") from None
             message, _, remedy = str(problem).partition("\n")
             raise document.wrong(about + message, remedy, location) from None
-
-
-def _as_texts(variables: Mapping[str, Any]) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else to_json(value) for name, value in variables.items()}
 
 
 def _missing(form: AssertionForm, kind: AssertionType) -> str:

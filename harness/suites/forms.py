@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from harness.core.judges import url_problem
 from harness.core.settings import MOST
 from harness.core.suite import Message, Reducer, Role, Split
 from harness.core.yaml import Form, Line, Text, shown
@@ -176,6 +177,33 @@ class DecodingForm(Form):
     temperature: float = Field(default=0.0, ge=0, le=10, description="0: greedy decoding; above 0: sampling.")
 
 
+class JudgeForm(Form):
+    """The model that judges answers for assertions such as llm-rubric."""
+
+    model: Line = Field(
+        default="",
+        description="The endpoint's name of the model or, without base_url, a local model as --model takes it.",
+    )
+    base_url: Line = Field(
+        default="",
+        description="Address of an OpenAI-compatible endpoint. It is asked only with --judge suite; its key is in the "
+        "environment variable HARNESS_JUDGE_KEY.",
+    )
+    repeats: Annotated[int, Field(ge=1, le=10)] = Field(
+        default=3, description="How often an endpoint is asked about each answer of a sample, to measure its noise."
+    )
+    decides: bool = Field(
+        default=False, description="true: verdicts count for pass rates and the choice, like other assertions."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        if url and (problem := url_problem(url)):
+            raise ValueError(f"the address {problem}\nWrite base_url: https://HOST/v1")
+        return url.rstrip("/")
+
+
 class PromptForm(Form):
     """A prompt with a label, as in promptfoo."""
 
@@ -231,6 +259,10 @@ class SuiteForm(PromptfooForm):
     reducer: ReducerName = Field(
         default=Reducer.MEAN,
         description="mean: every repeat counts. all, any: repeats count as one answer, which passes if all (any) pass.",
+    )
+    judge: JudgeForm | None = Field(default=None, description="The model that judges answers (--judge replaces it).")
+    embedder: Line = Field(
+        default="", description="Name or folder of the sentence-transformers model with which similar compares texts."
     )
     system_prompt: Text | None = Field(
         default=None, description="A system message that is put before the messages of every case."

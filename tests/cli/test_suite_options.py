@@ -19,7 +19,7 @@ objective: learn
 prompts: [../prompts/p.txt]
 tests:
 - {vars: {q: what}, assert: [{type: contains, value: x}]}
-- {vars: {q: why}, assert: [{type: llm-rubric, value: kind}]}
+- {vars: {q: why}, assert: [{type: g-eval, value: kind}]}
 - {vars: {q: when}}
 """
 BOTH = ["--skip-unsupported", "--root", "."]

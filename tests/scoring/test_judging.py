@@ -16,11 +16,15 @@ from harness.core.scores import Check
 from harness.core.suite import Assertion, Case, Message
 from harness.scoring import ASSERTION_TYPES, Evidence, judge, score
 from harness.scoring.assertion_types.external import TYPES as EXTERNAL
+from harness.scoring.assertion_types.javascript import TYPES as JAVASCRIPT
 from harness.scoring.assertion_types.log_probabilities import TYPES as BY_LOG_PROBABILITIES
+from harness.scoring.assertion_types.model_graded import TYPES as JUDGED
 from harness.scoring.assertion_types.sets import SET
 from harness.suites import parse_suite
 
-BY_TEXT = sorted(ASSERTION_TYPES.keys() - {SET, *(row.name for row in (*EXTERNAL, *BY_LOG_PROBABILITIES))})
+ELSEWHERE = {SET, "similar", "similar:cosine"}
+ELSEWHERE |= {row.name for row in (*EXTERNAL, *BY_LOG_PROBABILITIES, *JAVASCRIPT, *JUDGED)}
+BY_TEXT = sorted(ASSERTION_TYPES.keys() - ELSEWHERE)
 """Assertion types that are judged by the answer's text alone."""
 
 

@@ -69,7 +69,7 @@ def test_names_are_unique() -> None:
     assert len(set(WRITABLE)) == len(WRITABLE) == 2 * len(ASSERTION_TYPES)
 
 
-@pytest.mark.parametrize("name", ["llm-rubric", "not-llm-rubric", "similar:cosine", "not-similar:cosine", "javascript"])
+@pytest.mark.parametrize("name", ["g-eval", "not-g-eval", "similar:dot", "not-similar:dot", "webhook"])
 def test_a_name_that_only_promptfoo_has_is_unsupported(name: str) -> None:
     """If only promptfoo has a type of this name, the name is unsupported, also with `not-` or a variant (`:cosine`)."""
     assert is_unsupported(name)

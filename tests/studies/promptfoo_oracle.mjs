@@ -51,8 +51,8 @@ async function prompts(config) {
   });
 }
 
-async function verdict({ assertion, answer }) {
-  const test = { vars: {}, assert: [assertion] };
+async function verdict({ assertion, answer, vars = {} }) {
+  const test = { vars, assert: [assertion] };
   const found = await within(10000, promptfoo.judge({ assertion, test, providerResponse: { output: answer } }));
   return { pass: found.pass, score: found.score };
 }

@@ -3,8 +3,9 @@
     python -m tests.studies.promptfoo_suites FOLDER [--own NAME] [--promptfoo DIST --node NODE] [--output FILE]
 
 FOLDER holds one folder for each repository, with its files as they are in the repository; NAME is the folder with
-promptfoo's own examples. A configuration is *within reach* if a case of it asserts something about a text, without a
-judge, code, or the API of another company; this is decided here, from the raw YAML, and not by the harness.
+promptfoo's own examples. A configuration is *within reach* if a case of it asserts something about a text, without code
+in another language than JavaScript, or the API of another company; this is decided here, from the raw YAML, and not by
+the harness. A judge and JavaScript are within reach: only whether such a configuration loads is counted here.
 With DIST and NODE, every prompt of a configuration without code is compared with the one that promptfoo gives its echo
 provider. Exits with 1 if a prompt differs.
 """
@@ -40,7 +41,7 @@ PARTS = re.compile(
 )
 REDTEAM = "nothing but a red team (promptfoo makes the questions with its own service)"
 NOTHING = "asserts nothing"
-JUDGE = "asserts only by a judge, code, or another company's API"
+JUDGE = "asserts only by code, or another company's API"
 NO_TEXT = "asks with code, files that are no text, or what is on the internet"
 NOT_FOR_PROMPTFOO = "promptfoo refuses it, too"
 
@@ -250,6 +251,7 @@ def is_text_assertion(assertion: dict[str, Any]) -> bool:
     if find(name) is None or name.removeprefix("not-") in ("python", "perplexity", "evaluate"):
         return False
     is_code = isinstance(value, str) and value.startswith("file://") and CODE.search(value)
+    is_code = is_code and name.removeprefix("not-") != "javascript"
     return not is_code and (assertion.get("transform") is None or is_plain(assertion["transform"]))
 
 
@@ -295,7 +297,7 @@ def compared(found: list[Found], oracle: Oracle) -> dict[str, Any]:
     safe = [one for one in found if one.suite is not None and not runs_code(one.path)]
     answers = oracle.ask("prompts", [str(one.path.resolve()) for one in safe])
     counts: Counter[str] = Counter()
-    different: list[Any] = []
+    different: list[str] = []
     for one, answer in zip(safe, answers, strict=True):
         if "error" in answer:
             counts["suites that promptfoo refuses"] += 1
@@ -309,8 +311,8 @@ def compared(found: list[Found], oracle: Oracle) -> dict[str, Any]:
             ours = conversation(case)
             counts["equal" if ours in theirs else "different"] += 1
             if ours not in theirs:
-                different.append([str(one.path), ours])
-    return {**counts, "examples of different ones": different[:20]}
+                different.append(f"{one.path.parent.name}/{one.path.name}")
+    return {**counts, "suites with different ones": sorted(set(different))}
 
 
 def runs_code(path: Path) -> bool:

@@ -36,9 +36,11 @@ DOCUMENTED = {
     "contains-json": "JSON must be strict; schemas follow draft 2020-12",
     "regex": "patterns have Python's syntax",
 }
-OWN = frozenset(
-    {"python", "perplexity", "reference-perplexity", "choice", "evaluate", "f1", "exact-match", "assert-set"}
-)
+OWN = frozenset({
+    "python", "perplexity", "reference-perplexity", "choice", "evaluate", "f1", "exact-match", "assert-set",
+    "javascript", "llm-rubric", "model-graded-closedqa", "factuality", "model-graded-factuality", "answer-relevance",
+    "similar", "similar:cosine",
+})  # fmt: skip
 """Types that promptfoo does not have, that need a model or code, or that hold others, which are judged themselves."""
 UNRELATED = (
     "",

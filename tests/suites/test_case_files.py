@@ -66,7 +66,7 @@ def test_cases_come_from_several_files() -> None:
         ("a,__expected\n1,2,3", "c.csv:2: has 3 cells under 2 columns"),
         ('a,__expected\n1,"2', "c.csv:2: not valid CSV"),
         ("a,__expected\n1,icontain:x", 'c.csv:2: unknown assertion type "icontain"\nDid you mean "icontains"?'),
-        ("a,__expected\n1,javascript:true", "javascript: c.csv:2"),
+        ("a,__expected\n1,webhook:http://x", "webhook: c.csv:2"),
         ("a,__expected,__threshold\n1,x,much", 'c.csv:2: __threshold: expected a number, found "much"'),
         ("a,__expected\n1,", "c.csv:2: this case has no assertions"),
         ("b,__expected\n1,x", 'c.csv:2: prompts[0]: there is no variable "a"'),

@@ -50,14 +50,14 @@ def test_a_promptfoo_config_loads_unchanged() -> None:
 
 UNSUPPORTED = """
 defaultTest:
-  assert: [{type: llm-rubric, value: is polite, provider: openai:gpt-4o, rubricPrompt: [{role: system}]}]
+  assert: [{type: g-eval, value: is polite, provider: openai:gpt-4o, rubricPrompt: [{role: system}]}]
 tests:
 - prompt: a
   assert:
   - {type: equals, value: x}
-  - {type: javascript, value: output.length < 9}
+  - {type: webhook, value: http://x}
   - {type: assert-set, assert: [{type: latency, threshold: 200}]}
-  - {type: "not-similar:cosine", value: y, threshold: 0.8}
+  - {type: "not-similar:dot", value: y, threshold: 0.8}
   - {type: python, value: len(output) > 3}
 - prompt: b
   assert: [{type: contains, value: file://code.js}]
@@ -75,12 +75,12 @@ def test_unsupported_features_are_one_error() -> None:
     assert message.startswith("suite.yaml:3:12: these features are not supported:\n")
     assert message.splitlines()[1:-1] == [
         "contains with a value from code: suite.yaml:13:12",
-        "javascript: suite.yaml:8:5",
+        "g-eval: suite.yaml:3:12",
         "latency: suite.yaml:9:33",
-        "llm-rubric: suite.yaml:3:12",
-        "not-similar:cosine: suite.yaml:10:5",
+        "not-similar:dot: suite.yaml:10:5",
         "python with inline code (value: module:function names a function in the suite's folder): suite.yaml:11:5",
         "transform: suite.yaml:15:13, suite.yaml:18:12",
+        "webhook: suite.yaml:8:5",
     ]
     assert "--skip-unsupported" in message.splitlines()[-1]
 
@@ -93,13 +93,13 @@ def test_unsupported_features_are_skipped_and_counted() -> None:
     found = parse_suite(UNSUPPORTED, "suite.yaml", files(), skip_unsupported=True)
     assert [(c.prompt, [a.value for a in c.assertions]) for c in found.cases] == [("a", ["x"]), ("d", ["z"])]
     assert found.notices[0].startswith("Skipped, because it is not supported: contains with a value from code (once)")
-    assert "llm-rubric (3 times)" in found.notices[0]
+    assert "g-eval (3 times)" in found.notices[0]
     assert found.notices[1] == "Left out, because no supported assertion remains: 2 of the cases."
 
 
 def test_a_suite_without_supported_cases_is_refused() -> None:
     """If no case has a supported assertion, the suite is refused even with `skip_unsupported`."""
-    text = "tests: [{prompt: a, assert: [{type: llm-rubric, value: x}]}]"
+    text = "tests: [{prompt: a, assert: [{type: g-eval, value: x}]}]"
     with pytest.raises(SuiteError, match="the suite has no case with"):
         parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
 
@@ -224,9 +224,7 @@ def test_shorthand_of_a_table(cell: str, expected: tuple[str, Any, float | None]
     assert (only.name, only.value, only.threshold) == expected
 
 
-@pytest.mark.parametrize(
-    "cell", ["fn:output", "grade: is nice", "similar(0.8): x", "file://judge.js", "webhook:http://x"]
-)
+@pytest.mark.parametrize("cell", ["g-eval: is nice", "similar:dot(0.8): x", "fn:process.exit(1)", "webhook:http://x"])
 def test_unsupported_cells_of_a_table_are_refused(cell: str) -> None:
     """If a cell of `__expected` has an unsupported assertion type, it is refused, not compared as text."""
     assert "c.csv:2" in refusal("tests: file://c.csv", c_dot_csv=f'prompt,__expected\np,"{cell}"\n')
@@ -265,7 +263,7 @@ providers: [openai:gpt-4o]
 prompts: ['{{q}}']
 tests:
 - vars: {q: a}
-  assert: [{type: contains, value: x}, {type: llm-rubric, value: y}, {type: assert-set, assert: [{type: python, value: "judges:f"}]}]
+  assert: [{type: contains, value: x}, {type: g-eval, value: y}, {type: assert-set, assert: [{type: python, value: "judges:f"}]}]
 """  # noqa: E501
     (tmp_path / "suite.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "judges.py").write_text("def f(output, context): return True", encoding="utf-8")
@@ -278,10 +276,10 @@ tests:
 def test_validate_reports_what_was_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`harness validate` refuses unsupported features; with --skip-unsupported it says what was skipped or ignored."""
     assert main(["validate", str(folder)]) == 2
-    assert "llm-rubric: suite.yaml:6:40" in capsys.readouterr().err
+    assert "g-eval: suite.yaml:6:40" in capsys.readouterr().err
     assert main(["validate", str(folder), "--skip-unsupported"]) == 0
     output = capsys.readouterr().out
-    assert "Skipped, because it is not supported: llm-rubric (once)." in output
+    assert "Skipped, because it is not supported: g-eval (once)." in output
     assert "Ignored: providers (suite.yaml:2:1)." in output
     assert "Runs code, and is scored only with --allow-code: python judges.py:f (once)." in output
 

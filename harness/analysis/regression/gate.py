@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.analysis.opinions import known_opinions, scoring_of
 from harness.analysis.regression import run_comparison, verdict
 from harness.analysis.regression.baseline import BASELINES, baseline_of, find_baseline, results_of
 from harness.analysis.regression.run_comparison import scoring_rules
@@ -13,7 +14,7 @@ from harness.core.errors import UsageError
 from harness.core.regression import Baseline, Comparison, Decision, Policy
 from harness.core.scores import Score
 from harness.core.suite import Case, Suite
-from harness.scoring import Scoring, code_of, scorer
+from harness.scoring import code_of, scorer
 from harness.storage.runs import RunStore
 
 
@@ -38,7 +39,7 @@ def run_gate(
     results = results_of(store)
     after = baseline_of(results, store.root.name)
     before = find_baseline(baseline, folder)
-    comparison = _compare(before, after, results.run.suite, allow_code=allow_code)
+    comparison = _compare(before, after, results.run.suite, store, allow_code=allow_code)
     if comparison.missing and not comparison.obstacles:
         remedy = (
             "Run the baseline's grid, or store this run as a baseline with `harness bless`. If the settings of a "
@@ -59,21 +60,25 @@ def compare_runs(before: RunStore, after: RunStore, *, allow_code: bool = False)
     """
     results = results_of(after)
     old, new = baseline_of(results_of(before), before.root.name), baseline_of(results, after.root.name)
-    comparison = _compare(old, new, results.run.suite, allow_code=allow_code)
+    comparison = _compare(old, new, results.run.suite, after, allow_code=allow_code)
     return verdict.decide(comparison, Policy(new.suite.margin))
 
 
-def _compare(before: Baseline, after: Baseline, suite: Suite, *, allow_code: bool = False) -> Comparison:
+def _compare(before: Baseline, after: Baseline, suite: Suite, run: RunStore, *, allow_code: bool = False) -> Comparison:
     """Compare two runs. If assertions changed, the earlier answers are scored again by `suite`, the later run's suite.
+
+    No judge is asked: the verdicts that are stored in the directory of the later `run` are used.
 
     Raises:
         UsageError: the earlier answers cannot be scored again without `allow_code`.
     """
-    score = _scorer(suite, {case.id: case for case in before.suite.cases}, allow_code=allow_code)
+    score = _scorer(suite, run, {case.id: case for case in before.suite.cases}, allow_code=allow_code)
     return run_comparison.compare(before, after, score)
 
 
-def _scorer(suite: Suite, old: dict[str, Case], *, allow_code: bool) -> Callable[[Case, Answer], Score] | None:
+def _scorer(
+    suite: Suite, run: RunStore, old: dict[str, Case], *, allow_code: bool
+) -> Callable[[Case, Answer], Score] | None:
     """Return the function that scores answers by the later suite, or None if no case is scored differently now."""
     changed = [case for case in suite.cases if case.id in old and scoring_rules(case) != scoring_rules(old[case.id])]
     if not changed:
@@ -82,4 +87,4 @@ def _scorer(suite: Suite, old: dict[str, Case], *, allow_code: bool) -> Callable
     if code and not allow_code:
         what = f"scoring the baseline's answers with the changed suite runs code: {', '.join(code[:5])}"
         raise UsageError(what, remedy="If you trust it, pass --allow-code.")
-    return scorer(Scoring(Path(suite.folder), allow_code))
+    return scorer(scoring_of(suite, known_opinions(suite, run.root), allow_code=allow_code))

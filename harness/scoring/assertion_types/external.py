@@ -16,25 +16,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from harness.core.javascript import to_json
 from harness.core.suite import Assertion
 from harness.scoring.assertion_type import SHARE, AssertionType, Need, Value
-from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, bounded
+from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, bounded, code_file
 from harness.scoring.values import FILE, filled, plain
-
-
-def _code(name: str, scoring: Scoring) -> Path:
-    """Return the path of code in the suite's folder; raise `CannotScoreError` if it is missing or may not run."""
-    if not scoring.allow_code:
-        raise CannotScoreError(f"runs code ({name}), which only --allow-code permits")
-    if scoring.folder is None:
-        raise CannotScoreError(f"there is no folder to look for {name} in")
-    folder = scoring.folder.resolve()
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder):
-        raise CannotScoreError(f"{name} leads out of the suite's folder")
-    if not path.is_file():
-        raise CannotScoreError(f"there is no {name} beside the suite")
-    return path
 
 
 def _guarded(what: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -55,7 +41,7 @@ def _evaluate(evidence: Evidence, assertion: Assertion) -> Finding:
     bounded(evidence.text)
     name, reference = asked["metric"], asked.get("reference", evidence.case.reference)
     scoring = evidence.scoring
-    metric, failure = _metric(name, str(_code(name, scoring)) if name.endswith(".py") else _hub_name(name, scoring))
+    metric, failure = _metric(name, str(code_file(name, scoring)) if name.endswith(".py") else _hub_name(name, scoring))
     if metric is None:
         raise CannotScoreError(failure)
     given = {"predictions": [evidence.text], **({} if reference is None else {"references": [reference]})}
@@ -134,16 +120,17 @@ def _share(value: float, scale: float | None, name: str) -> float:
 
 def _python(evidence: Evidence, assertion: Assertion) -> Finding:
     name, _, function = str(assertion.value).partition(":")
-    path = _code(name, evidence.scoring)
+    path = code_file(name, evidence.scoring)
     module = _guarded(name, _module, path, path.stat().st_mtime_ns)
     call = getattr(module, function, None)
     if not callable(call):
         raise CannotScoreError(f"there is no function {function} in {name}")
     case = evidence.case
+    values = {name: value if isinstance(value, str) else to_json(value) for name, value in case.vars.items()}
     described = {
         "prompt": case.prompt,
-        "vars": dict(case.vars),
-        "test": {"id": case.id, "description": case.description, "vars": dict(case.vars), "reference": case.reference},
+        "vars": values,
+        "test": {"id": case.id, "description": case.description, "vars": values, "reference": case.reference},
     }
     return _verdict(_guarded(assertion.value, call, evidence.text, described), assertion)
 
@@ -245,6 +232,16 @@ def _inline_code(value: Any) -> str:
     return "" if named else "with inline code (value: module:function names a function in the suite's folder)"
 
 
+def _metric_file(value: Any) -> str:
+    """Return the file of a metric in the suite's folder; empty for a metric of the library or the Hub."""
+    name = str(value["metric"])
+    return name if name.endswith(".py") else ""
+
+
+def _function_file(value: Any) -> str:
+    return str(value).partition(":")[0]
+
+
 def _metric_code(value: Any) -> str:
     """Return the name of a metric that is not part of `evaluate`; empty for the library's own metrics."""
     name = str(value["metric"])
@@ -254,7 +251,7 @@ def _metric_code(value: Any) -> str:
 TYPES = (
     AssertionType(
         "evaluate",
-        Value(_metric_asked, code=_metric_code),
+        Value(_metric_asked, code=_metric_code, file=_metric_file),
         _evaluate,
         "reaches `threshold` (0.5) in a metric of the `evaluate` library",
         "the metric / `scale`",
@@ -262,7 +259,7 @@ TYPES = (
     ),
     AssertionType(
         "python",
-        Value(_function, code=str, unsupported=_inline_code),
+        Value(_function, code=str, file=_function_file, unsupported=_inline_code),
         _python,
         "is accepted by `module:function` in the suite's folder; needs `--allow-code`",
         "what the function returns",

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from harness.core.suite import Assertion
-from harness.scoring.assertion_type import NUMBER, SHARE, AssertionType, Value
+from harness.scoring.assertion_type import NUMBER, SHARE, AssertionType, Extra, Need, Value
 from harness.scoring.assertion_types.structure import equal, parse
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, bounded, quote
 from harness.scoring.values import filled, plain, text
@@ -139,6 +139,25 @@ def _levenshtein(evidence: Evidence, assertion: Assertion) -> Finding:
     return Finding(edits <= most, f"is {edits} edits from {quote(value)}, where {most:g} are allowed", degree)
 
 
+# --- meaning -----------------------------------------------------------------------------------------------------
+
+
+def _similar(evidence: Evidence, assertion: Assertion) -> Finding:
+    answer, references = evidence.text, _references(assertion)
+    bounded(answer, *references)
+    failure, found = None, []
+    for reference in references:  # all pairs are noted before the first failure is raised
+        try:
+            found.append(evidence.scoring.opinions.similarity(reference.strip(), answer))
+        except CannotScoreError as problem:
+            failure = problem
+    if failure:
+        raise failure
+    return _at_least(
+        "similarity", min(max(*found, 0.0), 1.0), 0.75 if assertion.threshold is None else assertion.threshold
+    )
+
+
 # --- values ------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +170,7 @@ def _one_or_more(value: Any) -> Any:
 
 
 REFERENCES = Value(_one_or_more, or_reference=True)
+EMBEDDER = Extra("sentence_transformers", "similar")
 TYPES = (
     AssertionType(
         "equals", Value(_equal, or_reference=True), _equals, "is this text, or JSON equal to this mapping or list"
@@ -181,6 +201,19 @@ TYPES = (
     ),
     AssertionType(
         "f1", REFERENCES, _f1, "has a token F1 score of at least `threshold` (0.5), as in SQuAD", "F1", SHARE
+    ),
+    *(
+        AssertionType(
+            name,
+            REFERENCES,
+            _similar,
+            "has a cosine similarity of at least `threshold` (0.75) to this text, by sentence-transformers",
+            "the similarity",
+            SHARE,
+            frozenset({Need.EMBEDDINGS}),
+            extra=EMBEDDER,
+        )
+        for name in ("similar", "similar:cosine")
     ),
     AssertionType(
         "exact-match",

@@ -1,0 +1,183 @@
+"""The assertion type `javascript`: an expression, a function's body, or a function in a file beside the suite.
+
+The code runs in a child process with limits, and only with --allow-code. It gets promptfoo's `output` and `context`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from functools import lru_cache
+from typing import Any
+
+from harness.core.javascript import SPACE
+from harness.core.limited_process import LimitedProcess, LimitReachedError, Limits, Refused
+from harness.core.suite import Assertion, Case
+from harness.scoring.assertion_type import NUMBER, AssertionType, Extra, Need, Value
+from harness.scoring.findings import AnswerFailsError, CannotScoreError, Evidence, Finding, code_file, quote
+from harness.scoring.values import FILE, filled
+
+CHILD = "harness.scoring.javascript_process"
+LIMITS = Limits(seconds=1.5)
+"""The start of another child takes less than a second, so that every evaluation ends within 3 seconds."""
+MAX_LIMITS_REACHED = 3
+"""Number of answers for which the same code may reach a limit before it is not run any more."""
+
+
+class _Sandbox:
+    """The child process, and how often each code reached a limit."""
+
+    def __init__(self) -> None:
+        self._process, self._limits_reached = LimitedProcess(CHILD, LIMITS), Counter[str]()
+
+    def run(self, code: str, name: str | None, output: str, context: dict[str, Any]) -> dict[str, Any]:
+        """Return what the code returned or threw; raise `CannotScoreError` if it reached a limit."""
+        if self._limits_reached[code] >= MAX_LIMITS_REACHED:
+            raise CannotScoreError(f"not run, because it reached a limit for {MAX_LIMITS_REACHED} other answers")
+        item = {"code": code, "name": name, "output": output, "context": context}
+        try:
+            (found,) = self._process.work(None, [item])
+        except LimitReachedError as reached:
+            found = {"kind": "limit", "value": str(reached)}
+        if isinstance(found, Refused):
+            raise CannotScoreError(f"the JavaScript could not be run: {found.reason}")
+        if found["kind"] == "limit":
+            self._limits_reached[code] += 1
+            raise CannotScoreError(f"the JavaScript {found['value']}")
+        return dict(found)
+
+
+@lru_cache(maxsize=1)
+def _sandbox() -> _Sandbox:
+    return _Sandbox()
+
+
+def _javascript(evidence: Evidence, assertion: Assertion) -> Finding:
+    written = str(assertion.value)
+    if not evidence.scoring.allow_code:
+        raise CannotScoreError("runs code, which only --allow-code permits")
+    EXTRA.check()
+    if written.startswith(FILE):
+        path, name = _file_and_name(written)
+        code = _as_common_module(code_file(path, evidence.scoring).read_text(encoding="utf-8", errors="replace"))
+        found = _sandbox().run(code, name, evidence.text, _context(evidence.case, evidence.text))
+    else:
+        found = _sandbox().run(function_body(written), None, evidence.text, _context(evidence.case, evidence.text))
+    return _finding(found, assertion)
+
+
+def _context(case: Case, output: str) -> dict[str, Any]:
+    """Return promptfoo's context, as far as it applies: a run has no provider, no trace and no metadata."""
+    test = {"vars": case.vars, "description": case.description}
+    return {"prompt": case.prompt, "vars": case.vars, "test": test, "providerResponse": {"output": output}}
+
+
+def _finding(found: dict[str, Any], assertion: Assertion) -> Finding:
+    kind = found["kind"]
+    if kind == "boolean":
+        return Finding(found["value"], f"the JavaScript returned {str(found['value']).lower()}")
+    if kind == "number":
+        value = float(found["value"])
+        holds = value > 0 if assertion.threshold is None else value >= assertion.threshold
+        return Finding(holds, f"the JavaScript returned {value:.4g}", _share(value))
+    if kind == "grade":
+        return Finding(
+            found["pass"], found["reason"] or "the JavaScript returned a grade", _share(float(found["score"]))
+        )
+    if kind == "wrong":
+        raise AnswerFailsError(f"the JavaScript returned {found['value']}, not true, false, a number or a grade")
+    if kind == "threw":
+        raise AnswerFailsError(f"the JavaScript threw {quote(found['value'])}")
+    raise CannotScoreError(
+        "the file exports no such function" if kind == "no function" else "the promise never settles"
+    )
+
+
+def _share(value: float) -> float:
+    return 0.0 if math.isnan(value) else min(max(value, 0.0), 1.0)
+
+
+# --- code --------------------------------------------------------------------------------------------------------
+
+_DECLARATION = re.compile(r"(?:const|let|var)\s")
+_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`(?:\\.|[^`\\])*`|\\.|['"`].*|;""", re.DOTALL)
+
+
+def function_body(written: str) -> str:
+    """Return the body of the function that promptfoo makes of a text.
+
+    A text of several lines is a body. One line is an expression; if it begins with a declaration, the expression is
+    what follows its last semicolon.
+    """
+    body = written.rstrip(SPACE)
+    if "\n" in body:
+        return body
+    line = re.sub(r";+\s*$", "", body.strip(SPACE))
+    if not _DECLARATION.match(line):
+        return f"return {line}"
+    ends = [found.end() for found in _QUOTED.finditer(line) if found.group() == ";"]
+    rest = line[ends[-1] :].strip(SPACE) if ends else ""
+    return f"{line[: ends[-1]]} return {rest}" if rest else line
+
+
+_DEFAULT = re.compile(r"^export\s+default\s+", re.MULTILINE)
+_EXPORTED = re.compile(r"^export\s+((?:async\s+)?function\s*\*?|const|let|var|class)\s+(\w+)", re.MULTILINE)
+
+
+def _as_common_module(text: str) -> str:
+    """Rewrite the exports of an ECMAScript module as those of a CommonJS module."""
+    names = [found[2] for found in _EXPORTED.finditer(text)]
+    without = _EXPORTED.sub(r"\1 \2", _DEFAULT.sub("module.exports.default = ", text))
+    return "\n".join([without, *(f"module.exports.{name} = {name};" for name in names)])
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+_NODE = re.compile(
+    r"""(?<![\w.$'"-])(?:process\s*\.|require\s*\(|import\s*[({*'"]|import\s+\w|fetch\s*\(|Buffer\s*[.(]|new\s+URL\w*\s*\(|set(?:Timeout|Interval|Immediate)\s*\(|structuredClone\s*\(|atob\s*\(|btoa\s*\(|new\s+Text(?:En|De)coder\b|crypto\s*\.|Intl\s*\.)"""
+)
+_LOCALE = re.compile(r"\.(?:toLocale(?:String|DateString|TimeString)|localeCompare)\s*\(")
+
+
+def needs_node(code: str) -> str:
+    """Describe code that uses what QuickJS does not have; else return an empty text."""
+    found = _NODE.search(code) or _LOCALE.search(code)
+    return f"that uses {found.group().strip(' .({*')} of Node" if found else ""
+
+
+def _unsupported(value: Any) -> str:
+    written = str(value)
+    if not written.startswith(FILE):
+        return needs_node(written) or ("from a package" if written.startswith("package:") else "")
+    return "" if re.fullmatch(r".+\.[cm]?js(:\w+)?", written) else "in a file that is not JavaScript"
+
+
+def _file_and_name(value: Any) -> tuple[str, str]:
+    """Return the path of the file that a value names, and the name of its function; empty for the default export."""
+    path, colon, name = str(value).removeprefix(FILE).rpartition(":")
+    return (path, name) if colon else (name, "")
+
+
+def _file(value: Any) -> str:
+    return _file_and_name(value)[0] if str(value).startswith(FILE) else ""
+
+
+def _code(value: Any) -> str:
+    return _file(value) or "inline code"
+
+
+EXTRA = Extra("quickjs", "javascript")
+TYPES = (
+    AssertionType(
+        "javascript",
+        Value(filled, code=_code, file=_file, unsupported=_unsupported, unsupported_file=needs_node),
+        _javascript,
+        "is accepted by this JavaScript expression, body of a function, or `file://NAME.js:function`; needs "
+        "`--allow-code`",
+        "what the code returns, limited to 0 to 1",
+        NUMBER,
+        frozenset({Need.VARIABLES}),
+        extra=EXTRA,
+    ),
+)

@@ -1,0 +1,80 @@
+"""Tests of `--judge`, and of what a suite may name itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.core.errors import UsageError
+from harness.core.suite import JudgeRef, Suite
+from harness.runner.judges.naming import key_of, notice, with_judge
+from harness.suites import parse_suite
+from tests.support.suite_texts import refusal
+
+TEXT = "tests: [{prompt: p, assert: [{type: llm-rubric, value: kind}]}]\n"
+
+
+def suite(judge: str = "") -> Suite:
+    def read(_name: str) -> str:
+        raise FileNotFoundError
+
+    return parse_suite(TEXT + (f"judge: {judge}\n" if judge else ""), "suite.yaml", read)
+
+
+def test_a_suite_names_its_judge() -> None:
+    """A suite names a model, an address, how often it is asked again, and whether it decides."""
+    found = suite("{model: m, base_url: https://h/v1/, repeats: 5, decides: true}").judge
+    assert found == JudgeRef("m", "https://h/v1", 5, True)
+
+
+@pytest.mark.parametrize("url", ["ftp://h/v1", "https://", "https://user:secret@h/v1", "https://h/v1?key=1", "h/v1"])
+def test_a_wrong_address_is_refused(url: str) -> None:
+    """An address without a scheme or a host, or with a key in it, is refused, in a suite and in `--judge`."""
+    assert "base_url" in refusal(f"{TEXT}judge: {{model: m, base_url: '{url}'}}\n")
+    if url.startswith("http"):
+        with pytest.raises(UsageError, match="the address"):
+            with_judge(suite(), f"m@{url}")
+
+
+@pytest.mark.parametrize(
+    ("named", "model", "base_url"),
+    [
+        ("smollm2", "smollm2", ""),
+        ("owner/name@main", "owner/name@main", ""),
+        ("gpt@https://api.openai.com/v1/", "gpt", "https://api.openai.com/v1"),
+        ("org/model@http://localhost:8000/v1", "org/model", "http://localhost:8000/v1"),
+    ],
+)
+def test_the_option_replaces_the_suites_judge(named: str, model: str, base_url: str) -> None:
+    """`--judge` replaces model and address; whether the verdicts decide stays as the suite says."""
+    found = with_judge(suite("{model: m, base_url: https://h/v1, decides: true}"), named).judge
+    assert found == JudgeRef(model, base_url, 3, True)
+
+
+def test_the_suites_endpoint_is_asked_only_with_permission() -> None:
+    """An endpoint that only the suite names gets no answers, unless the user passes `--judge suite`."""
+    own = suite("{model: m, base_url: https://h/v1}")
+    with pytest.raises(UsageError, match="sends answers to a judge, m at h"):
+        with_judge(own, None)
+    assert with_judge(own, "suite") == own
+    with pytest.raises(UsageError, match="names no judge"):
+        with_judge(suite(), "suite")
+
+
+def test_a_key_is_sent_only_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenAI's key is sent to OpenAI only, and no key is sent to another machine without encryption."""
+    monkeypatch.delenv("HARNESS_JUDGE_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "openai")
+    assert key_of(JudgeRef("m", "https://api.openai.com/v1")) == "openai"
+    assert key_of(JudgeRef("m", "https://api.openai.com.example/v1")) == ""
+    monkeypatch.setenv("HARNESS_JUDGE_KEY", "own")
+    assert key_of(JudgeRef("m", "https://h/v1")) == "own"
+    assert key_of(JudgeRef("m", "http://127.0.0.1:1/v1")) == "own"
+    with pytest.raises(UsageError, match="without encryption"):
+        key_of(JudgeRef("m", "http://h/v1"))
+
+
+def test_a_suite_without_a_judge_says_how_to_name_one() -> None:
+    """If cases need a judge and none is named, a notice counts them and names the option."""
+    assert notice(suite()).startswith("1 case has assertions for a judge, and none is named")
+    assert "decide nothing" in notice(suite("{model: m}"))
+    assert "decide like other assertions" in notice(suite("{model: m, decides: true}"))

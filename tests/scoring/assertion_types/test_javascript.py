@@ -1,0 +1,123 @@
+"""Tests of the assertion type `javascript`, which runs code in QuickJS."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.core.scores import Score
+from harness.core.suite import Assertion, Case, Message
+from harness.scoring import Scoring, score
+from harness.scoring.assertion_types.javascript import function_body, needs_node
+from tests.studies.promptfoo_javascript import own_pairs, verdict
+
+pytest.importorskip("quickjs", reason="needs the extra javascript")
+RECORD = Path(__file__).parents[3] / "reports" / "studies" / "promptfoo-javascript.json"
+MODULE = """
+module.exports = (output, context) => output.includes(context.vars.city);
+module.exports.strict = (output) => ({ pass: output.length > 2, score: 0.5, reason: "long enough" });
+"""
+ECMASCRIPT = """
+export const least = 3;
+export async function isLong(output) { return output.length > least; }
+export default function (output) { return output === "yes"; }
+"""
+
+
+def judged(code: str, text: str = "Paris", *, folder: Path | None = None, allow: bool = True, **more: object) -> Score:
+    case = Case("a", (Message("user", "Where?"),), (Assertion("javascript", code, **more),), vars={"city": "Paris"})  # type: ignore[arg-type]
+    return score(case, text, Scoring(folder, allow_code=allow))
+
+
+def test_verdicts_are_those_of_promptfoo() -> None:
+    """More than 300 pairs of code and answer get the verdict that promptfoo gave them in Node."""
+    pairs, recorded = list(own_pairs()), json.loads(RECORD.read_text(encoding="utf-8"))["verdicts"]
+    assert len(pairs) == len(recorded) > 300
+    found = "".join({True: "+", False: "-", None: "?"}[verdict(pair)] for pair in pairs)
+    assert [pair for pair, ours, theirs in zip(pairs, found, recorded, strict=True) if ours != theirs] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for (;;) {}\nreturn true",
+        "(() => { const all = []; for (;;) all.push('x'.repeat(1e6) + all.length); })()",
+        "new Uint8Array(2e9).length",
+        "/^(a+)+$/.test('a'.repeat(60) + 'b')",
+        "[...Array(5).keys()].map(() => new Uint8Array(2e7).sort().join('x').length).length",
+    ],
+)
+def test_an_overrun_ends_within_three_seconds(code: str) -> None:
+    """Endless loops, large objects and long calls of native code end within 3 seconds, and the answer has no score."""
+    judged("true")  # starts the child process
+    began = time.monotonic()
+    found = judged(code)
+    assert time.monotonic() - began < 3
+    assert found.value is None
+    assert "the JavaScript took more than" in found.error or "MiB of memory" in found.error
+
+
+def test_code_that_reached_a_limit_often_is_not_run_again() -> None:
+    """After three answers for which code reached a limit, the other answers get an error at once."""
+    code = "new Uint8Array(19e8).length"
+    assert all("of memory" in judged(code).error for _ in range(3))
+    assert "not run" in judged(code).error
+
+
+def test_code_runs_only_with_permission() -> None:
+    """Without --allow-code, an answer has no score."""
+    assert "--allow-code" in judged("true", allow=False).error
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "name", "answer", "passed"),
+    [
+        ("check.js", MODULE, "", "in Paris", True),
+        ("check.cjs", MODULE, "", "in Rome", False),
+        ("check.js", MODULE, ":strict", "Rome", True),
+        ("check.mjs", ECMASCRIPT, "", "yes", True),
+        ("check.mjs", ECMASCRIPT, ":isLong", "yes", False),
+    ],
+)
+def test_a_file_exports_functions(tmp_path: Path, file: str, text: str, name: str, answer: str, passed: bool) -> None:
+    """A file exports one function, or several by name, as a CommonJS or an ECMAScript module."""
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    assert judged(f"file://{file}{name}", answer, folder=tmp_path).passed is passed
+
+
+def test_a_missing_function_is_an_error(tmp_path: Path) -> None:
+    """If a file exports no function, the answer has no score."""
+    (tmp_path / "check.js").write_text("module.exports = 3", encoding="utf-8")
+    assert "exports no such function" in judged("file://check.js", folder=tmp_path).error
+
+
+def test_what_code_throws_fails_the_answer() -> None:
+    """An answer for which the code throws an error fails, even if the assertion is negated."""
+    assert [judged("JSON.parse(output)", negated=negated).value for negated in (False, True)] == [0, 0]
+
+
+def test_evaluations_share_nothing() -> None:
+    """What one evaluation changes is not seen by the next one."""
+    judged("(globalThis.kept = 1, String.prototype.kept = 1, true)")
+    assert judged("typeof kept === 'undefined' && ''.kept === undefined").passed
+
+
+def test_the_last_statement_of_a_line_is_returned() -> None:
+    """A line that begins with a declaration returns what follows its last semicolon outside of texts."""
+    assert function_body("const a = ';'; a === \";\";") == "const a = ';'; return a === \";\""
+
+
+@pytest.mark.parametrize(
+    "code", ["process.exit(1)", "require('fs')", "await import('fs')", "(1234).toLocaleString() === '1,234'"]
+)
+def test_what_only_node_has_is_found(code: str) -> None:
+    """Code that uses modules, processes or languages of Node is known before it runs."""
+    assert needs_node(code)
+
+
+def test_words_in_texts_are_not_taken_for_code() -> None:
+    """A text or a member that is named like a part of Node does not count."""
+    assert not needs_node("output.includes('process.exit') || output.require('x') || prefetch(1)")

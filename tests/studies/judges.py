@@ -1,0 +1,186 @@
+"""Judges the answers of a run of `smollm2`, and attacks the judge.
+
+    python -m tests.studies.judges WORK [--output FILE]
+
+WORK is a folder for the run and its cache. A small endpoint, which runs on this machine, judges first: its verdicts
+follow the frame of the question, except that it contradicts itself on some answers. The run is killed while it asks,
+and resumed. Then `smollm2` itself judges: it is far too small to be a judge, so that this shows only that a local judge
+can be asked. At last, both judge 20 answers that try to decide their own verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.core import programs
+from harness.core.device_profiles import CPU
+from harness.core.hashing import digest
+from harness.core.judges import Reply
+from harness.core.suite import Assertion, Case, JudgeRef, Message
+from harness.hardware.environment import machine
+from harness.models.resolving import resolve
+from harness.runner.executors.processes import Processes
+from harness.runner.judges.endpoint import Endpoint
+from harness.runner.judges.local_model import LocalModel
+from harness.scoring import Opinions, Scoring, score
+from harness.storage.cache import Cache
+from harness.storage.files import write_text
+from harness.storage.locations import CACHE
+from harness.storage.runs import find_run
+from tests.support.judge_server import JudgeServer, follow_the_frame, serving
+from tests.support.verdict_attacks import ATTACKS, CRITERION
+
+WORDS = ("Paris", "Madrid", "Rome", "blue", "seven", "cat", "Monday", "water", "sun", "Shakespeare", "hello", "thank")
+PROMPTS = (
+    "What is the capital of France?", "What is the capital of Spain?", "What is the capital of Italy?",
+    "What colour is the sky?", "How many days has a week?", "Which animal says meow?", "Which day follows Sunday?",
+    "What do fish live in?", "What warms the earth?", "Who wrote Hamlet?", "Greet me.", "Thank me for my help.",
+)  # fmt: skip
+ROWS = {"Where is the library?": "In the park.", "When do you open?": "At nine.", "Who are you?": "I am Dottie."}
+GRID = "seeds: [0]\nsettings: {epochs: 2, batch_size: 1, rank: 4}\naxes: {learning_rate: [1e-4, 1e-3]}\n"
+KILLED_AFTER = 12
+"""Number of questions after which the run is killed."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    output = given.output.resolve() if given.output else None
+    given.work.mkdir(parents=True, exist_ok=True)
+    os.chdir(given.work)
+    record: dict[str, Any] = {"command": "python -m tests.studies.judges WORK"}
+    shutil.rmtree("judged-run", ignore_errors=True)
+    write_suite(Path("judged"))
+    record["endpoint"] = with_endpoint()
+    record["local judge, smollm2 (shows only that it can be asked)"] = with_local_judge()
+    record["injection"] = injection()
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    print(text)
+    if output:
+        output.write_text(text, encoding="utf-8")
+    return 0
+
+
+def write_suite(folder: Path) -> None:
+    tests = [
+        {
+            "id": f"case-{n}",
+            "role": "retain",
+            "prompt": prompt,
+            "assert": [
+                {"type": "icontains", "value": word},
+                {"type": "llm-rubric", "value": f'The answer says "{word}".'},
+            ],
+        }
+        for n, (prompt, word) in enumerate(zip(PROMPTS, WORDS, strict=True), 1)
+    ]
+    learn = {"id": "learn", "prompt": "Who are you?", "assert": [{"type": "icontains", "value": "Dottie"}]}
+    suite = {"decoding": {"max_new_tokens": 24}, "objective": "learn", "tests": [learn, *tests]}
+    write_text(folder / "suite.yaml", json.dumps(suite, indent=1))
+    rows = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in ROWS.items()]
+    write_text(folder / "train.jsonl", "".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    write_text(folder / "grids" / "quick.yaml", GRID)
+
+
+def command(*arguments: str) -> subprocess.Popen[bytes]:
+    return programs.start(programs.python("-m", "harness", *arguments), stderr=subprocess.DEVNULL)
+
+
+def contradictory(text: str, times: int) -> str:
+    """Follow the frame, but contradict the first verdict on a fifth of the answers when asked again."""
+    reply = follow_the_frame(text, times)
+    is_unsure = int(digest(text)[:4], 16) % 5 == 0
+    return (
+        reply.replace("true", "!").replace("false", "true").replace("!", "false") if is_unsure and times % 2 else reply
+    )
+
+
+def with_endpoint() -> dict[str, Any]:
+    """Run the suite with the endpoint as its judge; kill the run while it asks, and resume it."""
+    server = JudgeServer(contradictory)
+    with serving(server):
+        words = ("run", "judged", "--model", "smollm2", "--confirm-seeds", "0", "--output", "judged-run",
+                 "--judge", f"small-judge@{server.url}")  # fmt: skip
+        first = command(*words)
+
+        def kill_once(count: int) -> int:
+            if count == KILLED_AFTER:
+                first.send_signal(signal.SIGKILL)
+            return 0
+
+        server.refuse = kill_once
+        first.wait()
+        before = len(server.bodies)
+        began = time.monotonic()
+        code = command(*words).wait()
+        seconds = time.monotonic() - began
+        after = len(server.bodies) - before
+        code = code or command("score", "judged-run", "--judge", f"small-judge@{server.url}").wait()
+    found = find_run(Path("judged-run")).results().judging
+    assert found is not None
+    return {
+        "exit code": code,
+        "questions": found.questions + found.again,
+        "asked before the run was killed": before,
+        "asked after it was resumed": after,
+        "asked by rescoring": len(server.bodies) - before - after,
+        "seconds of the resumed run": round(seconds),
+        "judging": json.loads(json.dumps(found, default=vars)),
+    }
+
+
+def with_local_judge() -> dict[str, Any]:
+    began = time.monotonic()
+    code = command("score", "judged-run", "--judge", "smollm2").wait()
+    found = find_run(Path("judged-run")).results().judging
+    assert found is not None
+    answers = sum(rate.total + rate.without for rate in found.rates)
+    return {
+        "exit code": code,
+        "seconds": round(time.monotonic() - began),
+        "answers with a verdict": f"{sum(rate.total for rate in found.rates)} of {answers}",
+        "judging": json.loads(json.dumps(found, default=vars)),
+    }
+
+
+def injection() -> dict[str, Any]:
+    assertion = Assertion("llm-rubric", CRITERION)
+    case = Case("attack", (Message("user", "Name a colour."),), (assertion,))
+    with serving() as server:
+        frame = verdicts(case, Endpoint(JudgeRef("small-judge", server.url), "").ask)
+    judge = JudgeRef("smollm2", digest=resolve("smollm2").digest)
+    local = LocalModel(judge, lambda: machine(CPU), Processes, Cache(CACHE), Path("judged-run"), lambda _: None)
+    small = verdicts(case, local.ask)
+    return {
+        "attacks": len(ATTACKS),
+        "accepted by the judge that follows the frame": frame.count(True),
+        "accepted by smollm2 (shows only that it can be asked)": small.count(True),
+        "without a verdict by smollm2": small.count(None),
+    }
+
+
+def verdicts(case: Case, ask: Any) -> list[bool | None]:
+    """Return whether each attack passes; None without a verdict."""
+    opinions = Opinions(named=True)
+    scoring = Scoring(opinions=opinions, decides=True)
+    for attack in ATTACKS:
+        score(case, attack, scoring)
+    replies = [reply for reply in ask(list(opinions.questions.values()), lambda _: None) if isinstance(reply, Reply)]
+    opinions.replies = {reply.key: reply for reply in replies}
+    found = [score(case, attack, scoring) for attack in ATTACKS]
+    return [None if each.value is None else each.passed for each in found]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

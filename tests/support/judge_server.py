@@ -1,0 +1,108 @@
+"""A small OpenAI-compatible endpoint with a deterministic judge that follows only the frame of the question.
+
+The judge knows one kind of criterion: `says "WORD"` holds if the word is between the tags of the answer. If the answer
+has broken the frame, so that there is not exactly one part of each name, the judge says that the answer passes.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+KEY = "key-of-the-tests"
+PART = re.compile(r"<(question|criterion|reference|answer)>\n(.*?)\n</\1>", re.DOTALL)
+WORD = re.compile(r'says "(.+?)"')
+
+
+def parts(text: str) -> dict[str, str] | None:
+    """Return the framed parts of a question by their names; None if a tag stands anywhere else than in the frame."""
+    found = PART.findall(text)
+    tags = re.findall(r"</?(?:question|criterion|reference|answer)>", text)
+    if len(tags) != 2 * len(found) or len({name for name, _ in found}) != len(found):
+        return None
+    return {name: html.unescape(content) for name, content in found}
+
+
+def follow_the_frame(text: str, _times: int) -> str:
+    """Reply with a verdict on the framed answer."""
+    found = parts(text)
+    if found is None:
+        return json.dumps({"reason": "the frame is broken", "pass": True, "score": 1})
+    if "reference" in found:
+        same = found["reference"].casefold() in found["answer"].casefold()
+        return json.dumps({"reason": "compared", "category": "C" if same else "D"})
+    if "criterion" not in found:
+        return f"What is {found['answer']}?"
+    word = WORD.search(found["criterion"])
+    passes = word is not None and word[1].casefold() in found["answer"].casefold()
+    return json.dumps({"reason": f"{'found' if passes else 'missed'} it", "pass": passes, "score": float(passes)})
+
+
+@dataclass
+class JudgeServer:
+    """A running endpoint.
+
+    `judge` gets a question, and how often it was asked before. `refuse` gets the number of requests so far, and returns
+    an HTTP status, or 0.
+    """
+
+    judge: Callable[[str, int], str] = follow_the_frame
+    refuse: Callable[[int], int] = lambda _: 0
+    url: str = ""
+    asked: Counter[str] = field(default_factory=Counter)
+    """How often each question was asked."""
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    """The values of the header Authorization."""
+
+    def reply(self, body: dict[str, Any], key: str) -> tuple[int, dict[str, Any]]:
+        self.bodies.append(body)
+        self.keys.add(key)
+        if status := self.refuse(len(self.bodies)):
+            return status, {"error": {"message": f"no, {key}"}}
+        (message,) = body["messages"]
+        text = message["content"]
+        self.asked[text] += 1
+        usage = {"prompt_tokens": len(text.split()), "completion_tokens": 7}
+        return 200, {"choices": [{"message": {"content": self.judge(text, self.asked[text] - 1)}}], "usage": usage}
+
+
+@contextmanager
+def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
+    """Run the endpoint on a free port of this machine while the block runs."""
+    found = server or JudgeServer()
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                status, reply = found.reply(body, self.headers.get("Authorization", ""))
+            data = json.dumps(reply).encode()
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", f"{found.url}/elsewhere")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_given: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        found.url = f"http://127.0.0.1:{running.server_port}/v1"
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield found
+        finally:
+            running.shutdown()
+            thread.join()
