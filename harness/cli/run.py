@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,7 @@ from harness.cli.options import (
     GPUS,
     GRID,
     JUDGE,
-    MODEL,
+    MODELS,
     PATH,
     PROFILE,
     QUIET,
@@ -29,13 +30,16 @@ from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
 from harness.core.executors import ExecutorName
 
+if TYPE_CHECKING:
+    from harness.runner.executors.protocol import Executor
+
 TRIAL_FAILED = 3
 
 
 @click.command()
 @SUITE
 @GRID
-@MODEL
+@MODELS
 @PROFILE
 @SEEDS
 @click.option(
@@ -115,7 +119,7 @@ def run(
     words: tuple[str, ...],
     suite: Path,
     grid: str,
-    model: str,
+    models: tuple[str, ...],
     profile: str,
     seeds: tuple[int, ...],
     confirm_seeds: int,
@@ -149,9 +153,7 @@ def run(
     the same command again to resume: finished trials are reused, and a changed assertion needs no new
     training.
     """
-    from harness.cli.progress import Display
-    from harness.report import json_summary, terminal
-    from harness.runner import benchmark
+    from harness.cli.runs import run_models
     from harness.runner.budget import seconds
     from harness.runner.executors.choice import executor_for
     from harness.runner.request import Request
@@ -159,7 +161,7 @@ def run(
     request = Request(
         suite=suite,
         grid=grid,
-        model=model,
+        model=models[0],
         profile=PROFILES[profile],
         seeds=seeds or None,
         confirm_seeds=confirm_seeds,
@@ -180,15 +182,11 @@ def run(
         width=width,
         race=race,
     )
-    with Display(quiet=quiet) as display:
-        show = display.show if verbose else None
-        chosen = executor_for(executor, request.profile, gpus=gpus, workers=workers, address=address, show=show)
-        store, results = benchmark.run(request, chosen, [display])
-    failures = benchmark.failures(results, store.root)
-    if as_json:
-        echo(json.dumps(json_summary.overview(results, store.root), indent=1))
-    else:
-        echo(terminal.summary(results, str(store.report)))
+
+    def executor_that_shows(show: Callable[[str], None] | None) -> Executor:
+        return executor_for(executor, request.profile, gpus=gpus, workers=workers, address=address, show=show)
+
+    failures = run_models(request, models, executor_that_shows, quiet=quiet, verbose=verbose, as_json=as_json)
     for line in failures:
         echo(line, err=True)
     return TRIAL_FAILED if failures else 0
