@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness.analysis import differences, losses, selection, timeline
+from harness.analysis import differences, losses, selection, settings_search, timeline
 from harness.analysis.confirmation import confirmation
 from harness.analysis.contamination import leaks as contamination
 from harness.analysis.score_table import ScoreTable, graded, pair, score_table
@@ -90,9 +90,24 @@ def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, fin
         choice=choice,
         confirmed_base=confirmed_base,
         confirmed=confirmed,
+        importance=_importance(results),
         confirmed_samples=(*base.samples, *(again.samples if again else ())),
         finished=finished,
     )
+
+
+def _importance(results: Results) -> dict[str, float]:
+    """Return how much each setting of a search mattered, by name."""
+    search, objective = results.run.plan.search, results.choice.objective
+    if search is None:
+        return {}
+    told = [settings_search.told(results.run.suite, objective, variant) for variant in results.variants]
+    return settings_search.importance(search, [each for each in told if each])
+
+
+def table_of(suite: Suite, records: Sequence[TrialRecord], score: Scorer) -> ScoreTable:
+    """Return the scores of one variant or base model, whose records these are."""
+    return score_table(_samples(_Entry("", tuple(records), {}), suite, score), suite.reducer)
 
 
 def _meaningful(manifest: RunManifest, score: Scorer) -> Scorer:
@@ -353,6 +368,8 @@ def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
 
 def _costs_of(record: TrialRecord) -> tuple[PhaseCost, ...]:
     """Return a trial's costs. The cost of a training that failed may be stored only in the record of that training."""
+    if record.status is Status.STOPPED:  # the cost of a part must not stand beside the costs of whole trainings
+        return ()
     known = {cost.phase for cost in record.costs}
     training = record.training.cost if record.training else None
     return (*record.costs, training) if training and training.phase not in known else record.costs

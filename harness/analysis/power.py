@@ -18,6 +18,8 @@ from harness.core.wording import listed, plural
 
 ASSUMED_RATES = (0.7, 0.95)
 """Pass rates of a base model that are assumed before a run."""
+TEN = 10.0
+"""A loss in points that readers ask about, whatever the suite's margin."""
 SEEDS = 3
 """Number of training seeds that is assumed before a run."""
 
@@ -72,6 +74,28 @@ def too_few_passes(results: Results) -> str:
     remedy = f"About {needed:,} cases like these would do" if needed else "No number of cases like these would do"
     longer = "; answers that are not cut help more (`decoding.max_new_tokens`)" if _cut(results) else ""
     return f"{first} {shown} {remedy}{longer}."
+
+
+def can_show(results: Results) -> str:
+    """Return in a sentence which losses the suite's cases can rule out; empty without a margin or base passes."""
+    suite = results.run.suite
+    cases = _guarded(suite, Split.MAIN)
+    rates = [rate for role in GUARDED if (rate := results.base.rates.get(role))]
+    passed, total = sum(rate.passed for rate in rates), sum(rate.total for rate in rates)
+    if not cases or not passed or not 0 < suite.margin < 100:
+        return ""
+    group, seeds = _mean_group(cases), max(1, len(results.run.plan.seeds))
+    margins = sorted({suite.margin, TEN}, reverse=True)
+    chances = [
+        net_loss.chance_shown(len(cases), passed / total, margin / 100, seeds=seeds, group=group) for margin in margins
+    ]
+    shown = [
+        f"less than {m:g} points with a probability of {_percent(c)}" for m, c in zip(margins, chances, strict=True)
+    ]
+    return (
+        f"What these {_named(cases)} can show with {plural(seeds, 'seed')}: a variant that loses nothing is shown to "
+        f"lose {listed(shown)}. The suite's margin is {suite.margin:g} points."
+    )
 
 
 def cases_for_no_loss(results: Results) -> int | None:

@@ -353,9 +353,12 @@ def _beyond(suite: Suite) -> str:
 
 
 def _unfinished(variants: Sequence[Outcome]) -> tuple[str, ...]:
-    failed = [v.name for v in variants if not _finished(v)]
+    stopped = [v.name for v in variants if Status.STOPPED in v.statuses]
+    failed = [v.name for v in variants if not _finished(v) and v.name not in stopped]
     foreign = [v.name for v in variants if _finished(v) and v.elsewhere]
     words = []
+    if stopped:
+        words.append(f"Not considered: {_listed(stopped)}, which left the race.")
     if failed:
         words.append(f"Not considered: {_listed(failed)}, whose training did not finish under every seed.")
     if foreign:

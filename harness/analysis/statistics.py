@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from statistics import NormalDist
 
@@ -30,6 +31,8 @@ POWER = 0.8
 """Default power of a test."""
 EXACT = 14
 """With at most this many differing clusters, the sign-flip test enumerates all patterns of signs (up to 2**14)."""
+FINEST = 10_000
+"""Changes of scores are rounded to this part of a case in the exact sign-flip test."""
 DRAWS = 9_999
 """With more differing clusters than `EXACT`, the sign-flip test draws this many random patterns of signs."""
 
@@ -338,6 +341,28 @@ def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: S
         return float(((1 - 2 * patterns) @ changes <= threshold).mean())
     signs = rng.integers(0, 2, size=(DRAWS, len(changes)), dtype=np.int8)
     return float((1 + np.count_nonzero((1.0 - 2.0 * signs) @ changes <= threshold)) / (1 + DRAWS))
+
+
+def exact_sign_flip(before: Scores, after: Scores, groups: Sequence[str] | None = None) -> float:
+    """Return the exact one-sided p-value of the sign-flip test of whether `after` is better than `before`.
+
+    It is the test of `sign_flip`, without random draws however many clusters differ: scores of cases are fractions, so
+    all changes are multiples of one unit, and the distribution of their sum is computed by adding one change after
+    another. It serves levels so small that random draws would be too coarse. Units below 1 / `FINEST` are rounded.
+    """
+    _check(before, after)
+    changes = cluster_matrix(before.shape[1], groups) @ (after.mean(axis=0) - before.mean(axis=0))
+    parts = [Fraction(change).limit_denominator(FINEST).denominator for change in changes]
+    unit = min(FINEST, math.lcm(*parts))
+    counts = [count for change in changes if (count := round(change * unit))]
+    total, moved = sum(map(abs, counts)), sum(counts)
+    chance = np.zeros(total + 1)
+    chance[0] = 1.0
+    for size in map(abs, counts):
+        chance[size:] = (chance[size:] + chance[: total + 1 - size]) / 2
+        chance[:size] /= 2
+    # The sum of the signed changes is 2 x (the positive ones) - total.
+    return min(1.0, float(chance[(total + moved) // 2 :].sum()))
 
 
 def retraining_error(before: Scores, after: Scores) -> float:

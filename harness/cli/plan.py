@@ -6,7 +6,20 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import GPUS, GRID, JUDGE, MODEL, PROFILE, ROOT, SEEDS, SKIP_UNSUPPORTED, SUITE, WIDTH, WORKERS
+from harness.cli.options import (
+    GPUS,
+    GRID,
+    JUDGE,
+    MODEL,
+    PROFILE,
+    RACE,
+    ROOT,
+    SEEDS,
+    SKIP_UNSUPPORTED,
+    SUITE,
+    WIDTH,
+    WORKERS,
+)
 from harness.core.device_profiles import PROFILES
 
 
@@ -19,6 +32,7 @@ from harness.core.device_profiles import PROFILES
 @GPUS
 @WORKERS
 @WIDTH
+@RACE
 @SKIP_UNSUPPORTED
 @ROOT
 @JUDGE
@@ -31,6 +45,7 @@ def plan(
     gpus: str | None,
     workers: int | None,
     width: int,
+    race: bool,
     skip_unsupported: bool,
     root: Path | None,
     judge: str | None,
@@ -39,11 +54,12 @@ def plan(
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/. Memory and time are predicted for this
     machine's GPU, or for a T4 if the machine has no GPU; with --profile cpu there is no prediction. Rows and
-    prompts are checked with the model's tokenizer, and rows that max_length cuts are counted. Nothing is
-    trained, and no weights are downloaded.
+    prompts are checked with the model's tokenizer, and rows that max_length cuts are counted. With --race, it
+    also says what a race can save. Nothing is trained, and no weights are downloaded.
     """
     from harness.cli.output import echo
     from harness.cli.passes import pass_lines
+    from harness.cli.race_forecast import race_lines
     from harness.cli.tables import plan_table
     from harness.core.errors import ModelError
     from harness.hardware.estimate.predictions import named_workload, target_gpu
@@ -75,4 +91,6 @@ def plan(
     if outlook := naming.outlook(naming.with_judge(loaded, judge or naming.permitted(loaded)), planned):
         echo(outlook)
     for line in pass_lines(planned, planned_composition(planned, what, width, target), places):
+        echo(line)
+    for line in race_lines(loaded, planned, what) if race else ():
         echo(line)

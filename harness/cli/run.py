@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,10 +13,11 @@ from harness.cli.options import (
     GPUS,
     GRID,
     JUDGE,
-    MODEL,
+    MODELS,
     PATH,
     PROFILE,
     QUIET,
+    RACE,
     ROOT,
     SEEDS,
     SKIP_UNSUPPORTED,
@@ -28,13 +30,16 @@ from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
 from harness.core.executors import ExecutorName
 
+if TYPE_CHECKING:
+    from harness.runner.executors.protocol import Executor
+
 TRIAL_FAILED = 3
 
 
 @click.command()
 @SUITE
 @GRID
-@MODEL
+@MODELS
 @PROFILE
 @SEEDS
 @click.option(
@@ -83,6 +88,7 @@ TRIAL_FAILED = 3
 @WORKERS
 @WIDTH
 @click.option("--timeline", is_flag=True, help="Also run the suite's main cases after every epoch.")
+@RACE
 @click.option(
     "--skip-hopeless",
     is_flag=True,
@@ -119,7 +125,7 @@ def run(
     words: tuple[str, ...],
     suite: Path,
     grid: str,
-    model: str,
+    models: tuple[str, ...],
     profile: str,
     seeds: tuple[int, ...],
     confirm_seeds: int,
@@ -134,6 +140,7 @@ def run(
     workers: int | None,
     width: int,
     timeline: bool,
+    race: bool,
     skip_hopeless: bool,
     budget: str | None,
     sync: Path | None,
@@ -153,18 +160,15 @@ def run(
     the same command again to resume: finished trials are reused, and a changed assertion needs no new
     training.
     """
-    from harness.cli.progress import Display
-    from harness.report import json_summary, terminal
-    from harness.runner import benchmark
+    from harness.cli.runs import run_models
     from harness.runner.budget import seconds
     from harness.runner.executors.choice import executor_for
-    from harness.runner.listeners import trackers
     from harness.runner.request import Request
 
     request = Request(
         suite=suite,
         grid=grid,
-        model=model,
+        model=models[0],
         profile=PROFILES[profile],
         seeds=seeds or None,
         confirm_seeds=confirm_seeds,
@@ -183,17 +187,15 @@ def run(
         sync=sync,
         engine=Engine(engine),
         width=width,
+        race=race,
     )
-    with Display(quiet=quiet) as display:
-        show = display.show if verbose else None
-        chosen = executor_for(executor, request.profile, gpus=gpus, workers=workers, address=address, show=show)
-        listeners = [display, *([trackers.listener(track, display)] if track else [])]
-        store, results = benchmark.run(request, chosen, listeners)
-    failures = benchmark.failures(results, store.root)
-    if as_json:
-        echo(json.dumps(json_summary.overview(results, store.root), indent=1))
-    else:
-        echo(terminal.summary(results, str(store.report)))
+
+    def executor_that_shows(show: Callable[[str], None] | None) -> Executor:
+        return executor_for(executor, request.profile, gpus=gpus, workers=workers, address=address, show=show)
+
+    failures = run_models(
+        request, models, executor_that_shows, track=track, quiet=quiet, verbose=verbose, as_json=as_json
+    )
     for line in failures:
         echo(line, err=True)
     return TRIAL_FAILED if failures else 0

@@ -75,6 +75,9 @@ def plan_table(
     variants, trials = plural(len(plan.variants), "variant"), plural(len(plan.trials), "trial")
     word = "seed" if len(plan.seeds) == 1 else "seeds"
     console.print(f"{suite.name}, grid {plan.grid}: {variants}, {word} {seeds}: {trials}")
+    if plan.search:
+        rest = plan.search.trials - len(plan.variants)
+        console.print(f"They begin a search of {plan.search.trials} variants; the other {rest} follow from results.")
     console.print(table)
     for line in predicted_costs.notes() if predicted_costs else remarks(model):
         console.print(line, soft_wrap=True)

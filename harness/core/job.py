@@ -63,6 +63,10 @@ class Task:
     """Adapters to save during the training. Once it has ended, each of them answers its prompts."""
     rehearsal: tuple[int, ...] = ()
     """Places in `Job.rehearsal` of the rows that this trial adds to the training rows."""
+    until: int = 0
+    """Number of epochs after which the training stops, and its state is kept; 0: it is trained to its end."""
+    resume: str = ""
+    """Key of the first part of this training, whose state is in the cache; empty: the training starts from nothing."""
 
 
 @dataclass(frozen=True)

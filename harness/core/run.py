@@ -26,6 +26,16 @@ class EpochAnswers:
 
 
 @dataclass(frozen=True)
+class Look:
+    """The answers of an adapter at a look of a race, after `epoch` epochs, and what answering cost."""
+
+    epoch: int
+    answers: dict[str, tuple[Answer, ...]]
+    """For each case id, a tuple with one answer per repeat. Only the cases that decide the race are asked."""
+    costs: tuple[PhaseCost, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrialRecord:
     """record.json: a finished trial. It is the last file that a trial writes."""
 
@@ -49,6 +59,8 @@ class TrialRecord:
     """The adapter's answers after each epoch except the last; `answers` has those after the last epoch."""
     basis: Basis = Basis.MEASURED
     """Basis of `status`. PREDICTED means that the trial did not run, because its failure was predicted."""
+    looks: tuple[Look, ...] = ()
+    """With `--race`, the looks before the training ended or stopped."""
     quantization: Quantization | None = None
     """Quantisation of the base model that answered, with or without an adapter. None in files of earlier versions."""
 

@@ -312,6 +312,8 @@ class Results:
     """What a judge said about the answers; None if no assertion needs a judge, or none is named."""
     bases: dict[Quantization, Outcome] = field(default_factory=dict)
     """The base model in each other quantisation of the plan. A variant is compared with the base of its own."""
+    importance: dict[str, float] = field(default_factory=dict)
+    """After a search, how much each setting mattered: name to a share. Empty if it is not known."""
 
     def check(self) -> None:
         """Raise ValueError unless the parts fit together, which they may not if the file was edited."""

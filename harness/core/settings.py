@@ -242,6 +242,33 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Range:
+    """The values of one setting that a search tries: from `low` to `high`, on a logarithmic scale if `log` is set."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for good settings: how many variants it trains, and what it varies."""
+
+    trials: int
+    """Number of variants, with those of the grid's rows."""
+    ranges: dict[str, Range]
+    choices: dict[str, tuple[Settings, ...]]
+    """For each of these settings, settings that have one of its values."""
+    base: Settings
+    """The settings of all variants, except what the search varies."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the settings that vary, in the order of the fields of `Settings`."""
+        return tuple(name for name in AXES if name in self.ranges or name in self.choices)
+
+
+@dataclass(frozen=True)
 class Plan:
     """The variants, seeds and trials of a grid."""
 
@@ -251,6 +278,8 @@ class Plan:
     trials: tuple[Trial, ...]
     about: str = ""
     """The model that the grid was made for. Reports of runs on other models say that this model was not tested."""
+    search: Search | None = None
+    """The search that adds variants, batch after batch. `variants` are then those that it has chosen so far."""
 
     @property
     def bases(self) -> dict[Quantization, str]:

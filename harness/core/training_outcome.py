@@ -9,7 +9,11 @@ from harness.core.measurement import PhaseCost, Shortage
 
 
 class Status(StrEnum):
-    """How a trial ended. The first three are results; trials with another status run again when the run is resumed."""
+    """How a trial ended. The first three are results; trials with another status run again when the run is resumed.
+
+    STOPPED trials left a race before their end. They are never compared with finished trials; a run without `--race`
+    trains them to their end.
+    """
 
     SUCCEEDED = "succeeded"
     DIVERGED = "diverged"
@@ -17,6 +21,7 @@ class Status(StrEnum):
     TIMED_OUT = "timed out"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
 
     @property
     def is_result(self) -> bool:
@@ -74,6 +79,8 @@ class Together:
     id: str
     trials: int
     cost: PhaseCost
+    earlier: tuple[Together, ...] = ()
+    """The passes of the earlier parts of the training, if it was interrupted by looks of a race."""
 
 
 @dataclass(frozen=True)

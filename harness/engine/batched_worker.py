@@ -39,7 +39,7 @@ from harness.engine.trainers.fused.concurrency import concurrency, free_bytes
 from harness.engine.trainers.fused.probe import Probe, probe, shape_of
 from harness.engine.trainers.protocol import Keep, Trainer, TrainingResult, TrialInput
 from harness.engine.training_rows import TrainingRows
-from harness.storage.cache import AnswerPass, Cache, Commit
+from harness.storage.cache import AnswerPass, Cache, Commit, state_id
 from harness.storage.manifest import verify_manifest
 
 Emit = Callable[[Event], None]
@@ -88,8 +88,8 @@ class BatchedWorker:
         If a pass fails, its tasks are trained again in two smaller passes. A task that fails in a pass of its own, or
         already in the probe, is added to `alone`: the reference trainer will then train it, or report why it cannot.
         """
-        probed = self._probe(tasks)
-        fit = [task for task in tasks if self._shape(task) in probed]
+        probed = self._probe([task for task in tasks if not self._known_cost(task)])
+        fit = [task for task in tasks if self._known_cost(task) or self._shape(task) in probed]
         alone += [task for task in tasks if task not in fit]
         if not fit:
             yield []  # without a pass, tasks that only answer can start now
@@ -154,17 +154,35 @@ class BatchedWorker:
                 trials = [self._trial(task, commit) for task in tasks]
                 found = {one.name: one for one in trainer.train(self.base, trials, progress=self._report_step)}
             meter.seconds -= sum(one.keeping for one in found.values())
-            cost = meter.cost(Phase.TRAIN, sum(one.tokens for one in found.values()))
+            before = {task.trial: earlier_part(task, self.cache) for task in tasks}
+            known = sum(one.cost.tokens for one in before.values() if one and one.cost)
+            cost = meter.cost(Phase.TRAIN, sum(one.tokens for one in found.values()) - known)
             together = Together(uuid.uuid4().hex[:12], len(tasks), cost)
             for task in tasks:
                 result = found[task.trial]
-                save = result.save if result.status is Status.SUCCEEDED else None
-                alone = probed[self._shape(task)].alone(len(result.steps), result.tokens)
-                commit.training(training_of(task, result, alone, together), save, with_saved)
+                alone = self._alone(task, probed, result)
+                own = replace(together, earlier=_earlier_passes(before[task.trial]))
+                commit_training(commit, task, training_of(task, result, alone, own), result)
         for task in tasks:
             status, message = found[task.trial].status, found[task.trial].message
             if status is not Status.SUCCEEDED:
                 self.emit(Event(EventKind.FINISHED, task.trial, status, message))
+
+    def _alone(self, task: Task, probed: Mapping[Settings, Probe], result: TrainingResult) -> PhaseCost:
+        """Return what the whole training up to here costs if the trial is trained alone.
+
+        A training that continues costs as much for each step as its first part, which ended with a whole epoch.
+        """
+        before = self._known_cost(task)
+        if before and before.cost:
+            seconds = before.cost.seconds.value * len(result.steps) / len(before.steps)
+            return replace(before.cost, seconds=replace(before.cost.seconds, value=seconds), tokens=result.tokens)
+        return probed[self._shape(task)].alone(len(result.steps), result.tokens)
+
+    def _known_cost(self, task: Task) -> Training | None:
+        """Return the first part of a training if the cost of training it alone is known from a probe."""
+        before = earlier_part(task, self.cache)
+        return before if before and before.steps and before.cost and before.cost.probes else None
 
     def _trial(self, task: Task, commit: Commit) -> TrialInput:
         return trial_of(task, self.rows, commit)
@@ -263,7 +281,12 @@ class BatchedWorker:
 
 def trial_of(task: Task, rows: TrainingRows, commit: Commit) -> TrialInput:
     """Return the trainer's input for a task. The training will commit the adapter of each epoch in its timeline."""
-    return TrialInput(task.trial, rows.of(task), _settings(task), task.seed, _keep_epochs(task, commit))
+    state = commit.cache.adapter(state_id(task.resume)) if task.resume else None
+    if state:
+        verify_manifest(state)
+    return TrialInput(
+        task.trial, rows.of(task), _settings(task), task.seed, _keep_epochs(task, commit), task.until, state
+    )
 
 
 def training_of(task: Task, result: TrainingResult, cost: PhaseCost | None, together: Together | None) -> Training:
@@ -279,6 +302,25 @@ def training_of(task: Task, result: TrainingResult, cost: PhaseCost | None, toge
         result.fingerprint,
         together=together,
     )
+
+
+def earlier_part(task: Task, cache: Cache) -> Training | None:
+    """Return the first part of a training that continues; None if it started from nothing."""
+    return cache.training(task.resume) if task.resume else None
+
+
+def commit_training(commit: Commit, task: Task, training: Training, result: TrainingResult) -> None:
+    """Add a training to a commit, with its adapter if it succeeded, and with its state if it stopped before its end."""
+    succeeded = result.status is Status.SUCCEEDED
+    commit.training(training, result.save if succeeded else None, with_saved)
+    if succeeded and task.until:
+        state = Training(state_id(task.training), Status.SUCCEEDED, "", (), None)
+        commit.training(state, result.save_state)
+
+
+def _earlier_passes(before: Training | None) -> tuple[Together, ...]:
+    known = before.together if before else None
+    return (*known.earlier, replace(known, earlier=())) if known else ()
 
 
 def with_saved(training: Training, folder: Path) -> Training:

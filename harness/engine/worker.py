@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from harness.core.costs import pool
 from harness.core.engines import Engine
 from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
 from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Job, NextJob, Prompt, Task
@@ -41,9 +42,10 @@ from harness.engine.batched_worker import (
     Tools,
     answer_phase,
     can_batch,
+    commit_training,
+    earlier_part,
     training_of,
     trial_of,
-    with_saved,
 )
 from harness.engine.generation.answers import answer
 from harness.engine.generation.log_probabilities import texts_of
@@ -268,9 +270,16 @@ class _Worker:
             progress = partial(_report_step, self._emit)
             with closing(trainer.train(self._base, [trial], progress=progress)) as results:
                 result = next(results)
-                training = training_of(task, result, result.cost, together=None)
-                commit.training(training, result.save if result.status is Status.SUCCEEDED else None, with_saved)
+                training = training_of(task, result, self._whole(task, result.cost), together=None)
+                commit_training(commit, task, training, result)
         return training
+
+    def _whole(self, task: Task, cost: PhaseCost | None) -> PhaseCost | None:
+        """Return the cost of a training from its beginning. `cost` has the tokens of all parts, but not the seconds."""
+        before = earlier_part(task, self._cache)
+        if cost is None or before is None or before.cost is None:
+            return cost
+        return replace(pool([before.cost, cost], sum), tokens=cost.tokens)
 
     def _answer(self, task: Task) -> None:
         """Answer a task's prompts with the saved adapter, not with the one in memory: users load the saved one."""

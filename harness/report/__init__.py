@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import wording
@@ -15,7 +17,7 @@ from harness.core.run_results import Results
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["Notebook", "fragment", "render", "render_comparison"]
+__all__ = ["Notebook", "fragment", "render", "render_bases", "render_comparison", "render_handout"]
 
 
 def render(results: Results, *, now: str) -> str:
@@ -33,6 +35,20 @@ def render_comparison(decision: Decision, *, now: str) -> str:
     from harness.report.comparison_page import comparison_page
 
     return _fill("comparison_page.html", comparison_page(decision, now))
+
+
+def render_bases(runs: Sequence[tuple[Path, Results]], *, now: str) -> str:
+    """Return the HTML page of several runs of one suite on different base models. Each has its run directory."""
+    from harness.report.bases_page import bases_page
+
+    return _fill("bases_page.html", bases_page(runs, now))
+
+
+def render_handout(results: Results, *, now: str) -> str:
+    """Return one printed page about a run, for the participants of a class."""
+    from harness.report.handout import handout
+
+    return _fill("handout.html", handout(results, now))
 
 
 @dataclass(frozen=True)

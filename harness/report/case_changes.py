@@ -71,21 +71,19 @@ def _row(results: Results, case: Case, samples: Sequence[Sample]) -> CaseRow:
         for variant in results.variants
     )
     return CaseRow(
-        anchor(case.id), case, tuple(_verdict(given.get(base.name, ())) for base in results.every_base), changes
+        anchor(case.id), case, tuple(verdict(given.get(base.name, ())) for base in results.every_base), changes
     )
 
 
-def _verdict(base: Sequence[Sample]) -> str:
+def verdict(base: Sequence[Sample]) -> str:
+    """Return the verdict on a base model's answer: `pass`, `fail` or `none`."""
     if not base or base[0].score.value is None:
         return "none"
     return "pass" if base[0].score.passed else "fail"
 
 
 def case_change(base: Sequence[Sample], tuned: Sequence[Sample]) -> CaseChange:
-    """Compare a variant's answers to a case with the base model's.
-
-    When the reader selects another variant, `page.js` makes this comparison too, and uses the same words.
-    """
+    """Compare a variant's answers to a case with the base model's. `page.js` uses the same words."""
     scored = reducers.scored(tuned)
     if not base or base[0].score.value is None or not scored:
         return CaseChange("none")

@@ -25,9 +25,8 @@ from harness.core.regression import (
     VariantChange,
 )
 from harness.core.run_results import Verdict
-from harness.report import formatting, word_diff
+from harness.report import formatting
 from harness.report.pass_rates import Span
-from harness.report.prompts import Text
 
 TITLES = {
     Verdict.IMPROVED: "Better",
@@ -36,6 +35,22 @@ TITLES = {
     Verdict.INCONCLUSIVE: "Inconclusive: too few cases or seeds",
     Verdict.NOT_COMPARABLE: "These runs cannot be compared",
 }
+
+
+HEAD = 1000
+"""Number of characters of a long text that are shown at first. A click shows the rest."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text of any length. `rest` is hidden at first."""
+
+    head: str
+    rest: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Text:
+        return cls(text[:HEAD], text[HEAD:]) if len(text) > HEAD * 1.2 else cls(text)
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ class VariantView:
 
 @dataclass(frozen=True)
 class Card:
-    """A case whose verdict changed under one variant, with the answers of both runs. Words that differ are marked."""
+    """A case whose verdict changed under one variant, with the answers of both runs. `page.js` marks what differs."""
 
     anchor: str
     variant: str
@@ -233,8 +248,6 @@ def _cards(found: Comparison) -> Iterator[Card]:
 
 
 def _card(number: int, name: str, flip: Flip) -> Card:
-    diff = word_diff.word_diff(flip.answer_before, flip.answer_after)
-    dropped = word_diff.marked(word_diff.split(flip.answer_before), diff.dropped) if diff.dropped else ()
     counts = (
         f"passed with {flip.before.passed} of {flip.before.total} seeds before, now with {flip.after.passed} of "
         f"{flip.after.total}"
@@ -246,6 +259,6 @@ def _card(number: int, name: str, flip: Flip) -> Card:
         kind="broken" if flip.lost else "fixed",
         words=f"{'lost' if flip.lost else 'gained'}: {counts}",
         prompt=Text.of(flip.prompt),
-        before=Text.of(flip.answer_before, dropped),
-        after=Text.of(flip.answer_after, diff.new),
+        before=Text.of(flip.answer_before),
+        after=Text.of(flip.answer_after),
     )

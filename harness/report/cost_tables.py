@@ -56,7 +56,7 @@ def together(results: Results) -> str:
     shared = _shared(results)
     if not shared:
         return ""
-    trials = sum(own.trials for own in shared)
+    trials = sum(training.together is not None for _, _, outcome in _outcomes(results) for training in outcome.training)
     whole = wording.duration(sum(own.cost.seconds.value for own in shared))
     how = "one pass" if len(shared) == 1 else f"{len(shared)} passes"
     return (
@@ -67,7 +67,8 @@ def together(results: Results) -> str:
 
 def _shared(results: Results) -> list[Together]:
     """Return the passes that trained several trials together, each as its last trial to end recorded it."""
-    found = [own for _, _, outcome in _outcomes(results) for t in outcome.training if (own := t.together)]
+    last = [own for _, _, outcome in _outcomes(results) for t in outcome.training if (own := t.together)]
+    found = [each for own in last for each in (*own.earlier, own)]
     longest: dict[str, Together] = {}
     for own in found:
         longest[own.id] = max(longest.get(own.id, own), own, key=lambda one: one.cost.seconds.value)

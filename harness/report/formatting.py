@@ -36,6 +36,7 @@ ENDED = {
     Status.TIMED_OUT: "timed out",
     Status.FAILED: "failed",
     Status.CANCELLED: "was cancelled or not started",
+    Status.STOPPED: "was stopped in a race",
 }
 """How a training that did not succeed ended, as the end of a sentence such as "The training timed out"."""
 TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy these settings to another model."

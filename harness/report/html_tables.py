@@ -32,6 +32,11 @@ class Column:
     number: bool = True
     """Whether the column holds numbers, which are aligned right."""
 
+    @property
+    def slug(self) -> str:
+        """The class of the columns of this group: its first word. Columns without a group have the empty class."""
+        return f"of-{self.group.split()[0].lower()}" if self.group else ""
+
 
 @dataclass(frozen=True)
 class ColumnGroup:
@@ -40,12 +45,14 @@ class ColumnGroup:
     name: str
     span: int
     """The number of columns."""
+    slug: str
+    """The class of the columns."""
 
 
 def column_groups(columns: Sequence[Column]) -> list[ColumnGroup]:
     """Join adjacent columns of the same group."""
-    runs = groupby(columns, key=lambda column: column.group)
-    return [ColumnGroup(name, len(list(members))) for name, members in runs]
+    runs = [(name, list(members)) for name, members in groupby(columns, key=lambda column: column.group)]
+    return [ColumnGroup(name, len(members), members[0].slug) for name, members in runs]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from harness.report import formatting, headline
 from harness.report.case_changes import CaseRow, case_rows
 from harness.report.eligibility import eligibility
 from harness.report.pass_rates import scores_by_role
+from harness.report.race import race
+from harness.report.search import search
 
 SHOWN = 10
 """Largest number of broken cases that are listed. Further ones are only counted."""
@@ -27,6 +29,8 @@ def summary(results: Results) -> str:
     run = results.run
     blocks = [f"## {escaped(head.title)}{': ' + code(head.name) if head.name else ''}"]
     blocks += [f"> {escaped(banner)}"] if (banner := formatting.banner(run.model)) else []
+    blocks += [f"> {escaped(raced)}"] if (raced := race(results)) else []
+    blocks += [f"> {escaped(searched)}"] if (searched := search(results)) else []
     blocks += [f"> {escaped(unfinished)}"] if (unfinished := headline.unfinished(results)) else []
     blocks += [_bullets([head.few])] if head.few else []
     if head.refuted:

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
+from harness.analysis import power
 from harness.analysis.constant_cases import constant_cases
 from harness.analysis.divergence import DivergenceRate, notable_rates
 from harness.analysis.next_trials import NextSteps, next_steps
+from harness.analysis.score_table import score_tables
 from harness.core.claims import machine_claim
 from harness.core.measurement import Basis, Phase
+from harness.core.outside_text import visible
 from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.report import (
-    case_changes,
+    case_data,
     cost_tables,
+    first_screen,
     formatting,
     headline,
+    kinds,
     pairwise,
-    prompts,
     provenance,
     setting_effects,
     variants_table,
 )
-from harness.report.case_changes import CaseRow
-from harness.report.charts import epochs, memory_fit, trade_off, training_curves
+from harness.report.charts import epochs, learned_lost, memory_fit, trade_off, training_curves
 from harness.report.charts.drawing import Chart
 from harness.report.failures import Failure, failures
+from harness.report.first_screen import FirstScreen
 from harness.report.headline import Excerpt, Headline
 from harness.report.html_tables import Cell, Column, TableRow
 from harness.report.judged import Judged, judged
+from harness.report.kinds import KindTable
 from harness.report.pairwise import Pairwise
-from harness.report.pass_rates import scores_by_role
-from harness.report.prompts import CaseView
+from harness.report.pass_rates import by_role
+from harness.report.race import race
+from harness.report.search import search
 from harness.report.setting_effects import Effect
 
 
@@ -53,13 +61,24 @@ class Page:
     title: str
     banner: str
     unfinished: str
+    race: str
+    """What a race saved; empty without a race."""
+    search: str
+    """Which settings mattered in a search; empty without one."""
     claim: str
+    first: FirstScreen
     headline: Headline
+    answered: bool
+    """Whether the answers mean something: not those of a model with random weights."""
+    learned_lost: Chart | None
+    can_show: str
+    """What the suite's cases can show about a loss, in a sentence."""
+    kinds: KindTable | None
     excerpts: tuple[Excerpt, ...]
     next: NextSteps
     fits: Chart | None
     trade_offs: tuple[Chart, ...]
-    """Empty if the model has random weights and there is a chart `fits`: the answers of such a model mean nothing."""
+    """Empty if the answers mean nothing."""
     bases: tuple[str, ...]
     """The bases of the figures in the charts: measured, emulated or predicted."""
     columns: tuple[Column, ...]
@@ -74,9 +93,21 @@ class Page:
     stability: tuple[DivergenceRate, ...]
     compared: str
     choices: tuple[Compared, ...]
-    cases: tuple[CaseView, ...]
-    confirm_cases: tuple[CaseView, ...]
-    case_rows: tuple[CaseRow, ...]
+    main_cases: int
+    """Number of cases used to choose a variant."""
+    held_out_cases: int
+    case_data: Markup
+    """Every case with its answers, compressed; see the module `case_data`."""
+    variant_names: str
+    """The names of all variants, as a JSON list."""
+    base_names: str
+    """The names of the base model in every quantisation, as a JSON list."""
+    base_number: int
+    """The place in this list of the base that the variant `compared` is compared with."""
+    compared_number: int
+    """The number of the variant `compared`; 0 if there is none."""
+    kind_names: tuple[str, ...]
+    """The kinds of all cases, by which they can be filtered."""
     constant_cases: str
     grouped: bool
     truncated: int
@@ -98,23 +129,33 @@ class Page:
 
 def page(results: Results, now: str) -> Page:
     """Return the content of the page of a run. `now` is the time of writing."""
-    run = results.run
-    numbers = {variant.name: n for n, variant in enumerate(results.variants, 1)}
+    run, suite = results.run, results.run.suite
+    answered = not run.model.shape_only
     compared = results.choice.variant or headline.highest_pass_rate(results)
-    scores = scores_by_role(results, results.samples)
-    fits = memory_fit.memory_fit(results)
+    best, shown = headline.chosen(results), next((v for v in results.variants if v.name == compared), None)
+    tables = score_tables(results.samples, suite.reducer)
+    scores = by_role(results, tables)
+    steps = next_steps(results)
+    started = first_screen.nearest(results, steps.trials[0]) if steps.trials else None
     return Page(
         results=results,
         now=now,
-        title=f"{run.suite.name} · {run.model.name}",
+        title=f"{suite.name} · {run.model.name}",
         banner=formatting.banner(run.model),
         unfinished=headline.unfinished(results),
+        race=race(results),
+        search=search(results),
         claim=machine_claim(run.provenance.machine),
+        first=first_screen.first_screen(results, best, shown, steps) if answered else first_screen.fits(results),
         headline=headline.headline(results, compared, scores),
+        answered=answered,
+        learned_lost=learned_lost.learned_lost(results, started.name if started else "") if answered else None,
+        can_show=power.can_show(results) if answered else "",
+        kinds=kinds.kinds(results, tables) if answered else None,
         excerpts=headline.excerpts(results, compared),
-        next=next_steps(results),
-        fits=fits,
-        trade_offs=() if fits and run.model.shape_only else trade_off.trade_offs(results, scores),
+        next=steps,
+        fits=memory_fit.memory_fit(results),
+        trade_offs=trade_off.trade_offs(results, scores) if answered else (),
         bases=_bases(results),
         columns=variants_table.columns(results),
         peak_hint=variants_table.peak_hint(results),
@@ -127,12 +168,17 @@ def page(results: Results, now: str) -> Page:
         milestones=epochs.milestones(results),
         stability=notable_rates(results),
         compared=compared,
-        choices=_choices(results, compared, numbers),
-        cases=prompts.cases(results, Split.MAIN, compared, numbers),
-        confirm_cases=prompts.cases(results, Split.CONFIRM, compared, numbers),
-        case_rows=case_changes.case_rows(results),
+        choices=_choices(results, compared),
+        main_cases=len(suite.of(Split.MAIN)),
+        held_out_cases=len(suite.of(Split.CONFIRM)),
+        case_data=Markup(case_data.embedded(results) if answered else ""),  # base64 has no sign to escape
+        variant_names=json.dumps([visible(variant.name) for variant in results.variants]),
+        base_names=json.dumps([formatting.sentence(visible(base.name)) for base in results.every_base]),
+        base_number=results.every_base.index(results.base_of(shown)),
+        compared_number=next((n for n, v in enumerate(results.variants, 1) if v.name == compared), 0),
+        kind_names=tuple(sorted({visible(kind) for kind in kinds.kind_of(suite.cases).values()})),
         constant_cases=constant_cases(results).sentence,
-        grouped=any(case.group for case in run.suite.cases),
+        grouped=any(case.group for case in suite.cases),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
         judged=judged(results),
         failures=failures(results),
@@ -149,8 +195,9 @@ def page(results: Results, now: str) -> Page:
     )
 
 
-def _choices(results: Results, compared: str, numbers: Mapping[str, int]) -> tuple[Compared, ...]:
+def _choices(results: Results, compared: str) -> tuple[Compared, ...]:
     """Return the variants that the reader can select: those with answers and the same base model as `compared`."""
+    numbers = {variant.name: n for n, variant in enumerate(results.variants, 1)}
     shown = results.base_beside(compared).name
     ordered = variants_table.ordered(results, compared)
     return tuple(Compared(numbers[v.name], v.name) for v in ordered if v.rates and results.base_of(v).name == shown)

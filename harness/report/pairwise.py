@@ -8,7 +8,11 @@ from harness.analysis import statistics
 from harness.core.run_results import Results
 from harness.core.suite import Role
 from harness.report import formatting
+from harness.report.most_telling import most_telling
 from harness.report.pass_rates import RoleScores, ScoresByRole, shared_cases
+
+MOST = 24
+"""Largest number of variants in the table."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,15 @@ class Pairwise:
     unclear: int
     """The number of pairs whose difference is unclear."""
     pairs: int
+    left_out: int = 0
+    """The number of variants with scores that the table leaves out, because there are too many."""
 
 
 def pairwise(results: Results, scores: ScoresByRole) -> Pairwise | None:
     """Return the table, or None if fewer than two variants have scored answers."""
     objective = results.choice.objective
-    known = [(n, v.name) for n, v in enumerate(results.variants, 1) if _has_scores(scores, v.name, objective)]
+    scored = [(n, v) for n, v in enumerate(results.variants, 1) if _has_scores(scores, v.name, objective)]
+    known = [(n, v.name) for n, v in most_telling(results, scored, MOST)]
     if len(known) < 2:
         return None
     found = {
@@ -46,7 +53,7 @@ def pairwise(results: Results, scores: ScoresByRole) -> Pairwise | None:
     both = found | {(b, a): _negated(difference) for (a, b), difference in found.items()}
     shown = tuple(tuple(_gap(both[a, b]) if a != b else None for _, b in known) for _, a in known)
     unclear = sum(_gap(difference).verdict == "unclear" for difference in found.values())
-    return Pairwise(tuple(known), shown, unclear, len(found))
+    return Pairwise(tuple(known), shown, unclear, len(found), len(scored) - len(known))
 
 
 def _has_scores(scores: ScoresByRole, name: str, objective: Role) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -47,14 +47,16 @@ class RoleScores:
 
     def on(self, cases: Sequence[str]) -> RoleScores:
         """Return the scores on these cases, each of which must be one of `self.cases`."""
-        places = [self.cases.index(case) for case in cases]
+        at = {case: place for place, case in enumerate(self.cases)}
+        places = [at[case] for case in cases]
         return RoleScores(tuple(cases), tuple(self.groups[place] for place in places), self.scores[:, places])
 
 
 def shared_cases(scores: Iterable[RoleScores]) -> list[str]:
     """Return the cases that all of these scores include, in the order of the first."""
     first, *rest = (each.cases for each in scores)
-    return [case for case in first if all(case in other for other in rest)]
+    others = [frozenset(other) for other in rest]
+    return [case for case in first if all(case in other for other in others)]
 
 
 ScoresByRole = dict[tuple[str, Role], RoleScores]
@@ -63,9 +65,13 @@ ScoresByRole = dict[tuple[str, Role], RoleScores]
 
 def scores_by_role(results: Results, samples: Sequence[Sample]) -> ScoresByRole:
     """Return the scores of every variant that has samples, and of the base model."""
+    return by_role(results, score_tables(samples, results.run.suite.reducer))
+
+
+def by_role(results: Results, tables: Mapping[str, ScoreTable]) -> ScoresByRole:
+    """Return the scores in these tables, which are those of the variants and of the base model."""
     suite = results.run.suite
     by_role = {role: [c for c in suite.cases if c.role is role] for role in Role}
-    tables = score_tables(samples, suite.reducer)
     return {
         (name, role): _role_scores(cases, table) for name, table in tables.items() for role, cases in by_role.items()
     }

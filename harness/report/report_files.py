@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -62,6 +62,42 @@ def of_run(run: Path, form: Format, output: Path | None) -> str:
             rewrite(store)
         return str(store.report)
     return _write_file(report.render(store.results(), now=now()), output)
+
+
+def handout_of(run: Path, output: Path | None) -> str:
+    """Write the handout of a run: one printed page. Return its path."""
+    store = find_run(run)
+    store.check_results()
+    return _write_file(report.render_handout(store.results(), now=now()), output or store.root / "handout.html")
+
+
+def of_several(runs: Sequence[Path], form: Format, output: Path | None, *, allow_code: bool = False) -> str:
+    """Write the page of several runs, and return its path. Two runs on the same base model are compared instead.
+
+    Raises:
+        UsageError: the runs ask different cases, are named twice, or are to be written in a format other than HTML.
+    """
+    stores = [find_run(run) for run in runs]
+    if len({store.root.resolve() for store in stores}) < len(stores):
+        raise UsageError("a run is named twice", remedy="Name each run once.")
+    before, after = runs[:2]
+    if len(runs) == len((before, after)) and _same_base(stores):
+        return of_two(before, after, form, output, allow_code=allow_code)
+    if form is not Format.HTML:
+        raise UsageError(
+            f"runs on different bases have no report in the format {form}",
+            remedy="Leave out --format, or name one run.",
+        )
+    found = [(Path(given), store.results()) for given, store in zip(runs, stores, strict=True)]
+    page = report.render_bases(found, now=now())
+    return _write_file(
+        page, output or stores[-1].root / f"bases-{'-'.join(store.root.name for store in stores[:-1])}.html"
+    )
+
+
+def _same_base(stores: Sequence[RunStore]) -> bool:
+    """Return whether the base models of the runs have the same files."""
+    return len({store.manifest().model.digest for store in stores}) == 1
 
 
 def of_two(before: Path, after: Path, form: Format, output: Path | None, *, allow_code: bool = False) -> str:

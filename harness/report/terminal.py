@@ -15,6 +15,8 @@ from harness.core.scores import Rate
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.report import judged
+from harness.report.race import race
+from harness.report.search import search
 
 if TYPE_CHECKING:
     pass
@@ -41,6 +43,7 @@ def summary(results: Results, report: str = "") -> str:
         lines += [line for each in results.timelines if each.variant == best.name for line in _epochs(each)]
         lines += _confirmation(results)
     lines += _unstable(results)
+    lines += filter(None, [race(results), search(results)])
     lines += filter(None, [constant_cases(results).sentence])
     lines += judged.sentences(results.judging) if results.judging else []
     lines += next_steps(next_trials.next_steps(results), f"harness next {_run(report)}")

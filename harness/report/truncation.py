@@ -43,12 +43,14 @@ def cut_answers(results: Results) -> tuple[CutAnswers, ...]:
 
 def _by_role(results: Results, samples: Sequence[Sample], held_out: bool) -> Iterator[CutAnswers]:
     roles = {case.id: case.role for case in results.run.suite.cases}
-    names = dict.fromkeys(sample.variant for sample in samples if sample.variant != BASE)
-    for role in Role:
-        own = [sample for sample in samples if roles.get(sample.case) is role]
+    found: dict[Role, dict[str, list[bool]]] = {role: {} for role in Role}
+    for sample in samples:
+        if sample.case in roles:
+            found[roles[sample.case]].setdefault(sample.variant, []).append(sample.answer.truncated)
+    for role, own in found.items():
         if own:
-            variants = {name: rate for name in names if (rate := _cut(own, name)).total}
-            yield CutAnswers(role, held_out, _cut(own, BASE), variants)
+            rates = {name: Rate(sum(cut), len(cut)) for name, cut in own.items()}
+            yield CutAnswers(role, held_out, rates.pop(BASE, Rate(0, 0)), rates)
 
 
 def _cut(samples: Sequence[Sample], name: str) -> Rate:

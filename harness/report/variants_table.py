@@ -44,13 +44,13 @@ _Pair = tuple[Column, Callable[[Outcome], Cell]]
 def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
     """Return the columns from left to right, each with the function that makes a variant's or the base model's cell."""
     return [
+        *_settings(results),
         (
             Column("Eligible", "Whether the variant may be chosen, with the reason", number=False),
             _tuned(partial(_eligible, results)),
         ),
         *_roles(results, scores),
         *_against_the_base(results),
-        *_settings(results),
         *_rows_cut(results),
         *_costs(results),
     ]

@@ -9,6 +9,8 @@ scheduling      which trials run, and in what order
 budget          the time limit (`--budget`)
 sweep           runs the trials of a plan
 work_items      a trial with its prompts and its record
+race            stops variants that can no longer be chosen (`--race`)
+search          adds variants to a plan, batch after batch (`search:` in a grid)
 reuse           results of earlier sessions: how a run resumes
 dispatch        starts workers, and retries after a crash
 jobs            the job file of a worker

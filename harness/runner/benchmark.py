@@ -30,8 +30,10 @@ from harness.runner.listeners.sync import SyncListener
 from harness.runner.listeners.trial_names import ReadableNames, trial_names
 from harness.runner.planned_trials import all_trials, confirmation_trials
 from harness.runner.preparation import prepare, run_directory
+from harness.runner.race import Ask, run_race
 from harness.runner.rehearsal import known_answers, rehearse
 from harness.runner.request import Request
+from harness.runner.search import run_search
 from harness.runner.sweep import Sweep
 from harness.scoring import scorer
 from harness.storage.cache import Cache
@@ -196,10 +198,18 @@ def _delete_earlier_results(session: _Session) -> None:
 
 def _train_and_score(session: _Session) -> Results:
     """Run the grid, choose the best variant, confirm it, and return the results."""
-    manifest, asking = session.manifest, _asking(session)
+    asking = _asking(session)
     score = scorer(asking.scoring)
-    records = _run_grid(session)
-    _ask(session, asking, records)
+
+    def ask(records: Sequence[TrialRecord]) -> None:
+        _ask(session, asking, records)
+
+    if session.manifest.plan.search:
+        session, records = _search(session, score, ask)
+    else:
+        records = _run_grid(session, score, ask)
+    manifest = session.manifest
+    ask(records)
     chosen = aggregate.choose(manifest, records, score, now())
     best = _variant_to_confirm(manifest, chosen)
     confirming = _confirm(session, best)
@@ -230,10 +240,47 @@ def _ask(session: _Session, asking: Asking, records: Sequence[TrialRecord]) -> N
         asking.about(records)
 
 
-def _run_grid(session: _Session) -> tuple[TrialRecord, ...]:
+def _run_grid(session: _Session, score: aggregate.Scorer, ask: Ask) -> tuple[TrialRecord, ...]:
     plan, sweep = session.manifest.plan, session.sweep
     trials = [each for each in scheduling.ordered(plan, sweep.budget) if sweep.setup.can_rehearse(each.settings)]
-    return sweep.run_trials(trials, Split.MAIN, _grid_title(plan), planned=plan.trials) if trials else ()
+    if not trials:
+        return ()
+    if session.request.race:
+        return run_race(sweep, session.manifest, trials, score, _grid_title(plan), ask)
+    return sweep.run_trials(trials, Split.MAIN, _grid_title(plan), planned=plan.trials)
+
+
+def _search(session: _Session, score: aggregate.Scorer, ask: Ask) -> tuple[_Session, tuple[TrialRecord, ...]]:
+    """Run the batches of a search, and return the session with all variants that it tried."""
+
+    def run_batch(manifest: RunManifest) -> tuple[TrialRecord, ...]:
+        records = _run_grid(_for_batch(session, manifest), score, ask)
+        ask(records)
+        return records
+
+    manifest, records = run_search(session.manifest, score, run_batch, session.sweep.run.write_manifest)
+    return replace(_for_batch(session, manifest), manifest=manifest), records
+
+
+def _for_batch(session: _Session, manifest: RunManifest) -> _Session:
+    """Return the session for some variants of a search: with their names, predicted times and passes."""
+    sweep, request = session.sweep, session.request
+    several = len(sweep.executor.places) > 1
+    weights = scheduling.weights(manifest, all_trials(manifest)) if several or sweep.budget else {}
+    if sweep.budget:
+        sweep.budget.weights = {**sweep.budget.weights, **weights}
+    memory = memory_of(manifest.provenance.machine, ask=sweep.executor.gpu)
+    batch = replace(
+        sweep,
+        listener=_all_listeners(session.user, manifest, sweep.mirror),
+        predicted_oom=_predicted_oom(request, manifest, sweep.cache, session.user),
+        composition=scheduling.composition(manifest, request.width, memory, weights),
+    )
+    new = replace(session, manifest=manifest, sweep=batch)
+    if request.fresh and manifest.plan.variants[0].id not in {v.id for v in session.manifest.plan.variants}:
+        for each in (new.sweep, new.confirmation):
+            each.forget(all_trials(manifest))
+    return new
 
 
 def _grid_title(plan: Plan) -> str:

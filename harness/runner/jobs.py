@@ -15,7 +15,7 @@ from harness.models import foreign_adapters
 from harness.runner.executors.protocol import Place
 from harness.runner.recorder import Recorder
 from harness.runner.work_items import WorkItem
-from harness.storage.cache import Cache
+from harness.storage.cache import Cache, state_id
 
 _BATCH = {DeviceKind.CPU: 64, DeviceKind.CUDA: 16}
 """Prompts answered in one batch. With 16, the keys and values of a 7B model's attention fit into a T4."""
@@ -83,7 +83,17 @@ class Jobs:
             self._missing(item),
             attach=item.adapter.path if item.adapter else "",
             timeline=timeline,
+            until=item.until,
+            resume=item.resume if train and self._can_resume(item) else "",
         )
+
+    def _can_resume(self, item: WorkItem) -> bool:
+        """Whether the cache has the state of the training at the last look, and all adapters of earlier epochs."""
+        if not item.resume or self._cache.training(state_id(item.resume)) is None:
+            return False
+        earlier = [each.training for each in item.timeline]
+        before = earlier[: earlier.index(item.resume) + 1] if item.resume in earlier else []
+        return all(self._cache.training(training) for training in (item.resume, *before))
 
     def _missing(self, item: WorkItem) -> tuple[Prompt, ...]:
         """The prompts that have no answer in the cache. A prompt that several cases share appears once."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+from harness.analysis.settings_search import check_optuna, version_of_optuna
 from harness.core.engines import Engine
 from harness.core.errors import Place, SuiteError, UsageError
 from harness.core.formats import FORMAT
@@ -54,6 +55,8 @@ def prepare(
     suite = prepared(with_judge(suite, request.judge))
     check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
+    if plan.search:
+        check_optuna()
     _check_trainable(suite)
     rehearsal = rehearsal_of(suite, plan)
     model = resolve(request.model, conversions=Conversions(report=report))
@@ -83,7 +86,7 @@ def _digest(manifest: RunManifest) -> str:
     plan, adapters = manifest.plan, manifest.adapters
     content = {
         "suite": _content(manifest.suite),
-        "plan": {field.name: getattr(plan, field.name) for field in fields(plan) if field.name != "about"},
+        "plan": _plan(plan),
         "model": manifest.model.digest,
         "engine": manifest.engine,
         "confirm": manifest.confirm_seeds,
@@ -94,6 +97,14 @@ def _digest(manifest: RunManifest) -> str:
     key = token_key(manifest.tokens)
     rehearsal = {"rehearsal": (manifest.rehearsal.prompts, DECODING)} if manifest.rehearsal else {}
     return digest(content | given | ({"tokens": key} if key else {}) | rehearsal)
+
+
+def _plan(plan: Plan) -> dict[str, object]:
+    # `search` is left out if there is none, so that runs of versions without it have the same digest.
+    whole = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name not in ("about", "search")}
+    if plan.search is None:
+        return whole
+    return whole | {"search": [plan.search, version_of_optuna()]}
 
 
 def engine_of(requested: Engine, plan: Plan) -> Engine:

@@ -122,7 +122,15 @@ class Recorder:
             timeline=found.timeline,
             shortage=found.shortage,
             basis=found.basis or self.setup.machine.basis,
+            looks=item.looks,
             quantization=item.quantization,
         )
-        self.run.write_trial(item.record)
-        self.listener.on_record(item.record, item.trainings)
+        if item.until:  # the run directory has records of trials only, and this one is not over
+            self.listener.on_look(item.record, item.trainings)
+        else:
+            self.store(item.record, item.trainings)
+
+    def store(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        """Write the record of a trial that is over. `trainings` are the cache keys of its adapters."""
+        self.run.write_trial(record)
+        self.listener.on_record(record, trainings)

@@ -50,5 +50,7 @@ class Request:
     sync: Path | None = None
     """Folder to which finished trials are copied, and from which a run on a new machine resumes."""
     engine: Engine = Engine.AUTO
+    race: bool = False
+    """Stop variants that can no longer be chosen, at planned looks."""
     width: int = WIDTH
     """Largest number of trials that are trained in one pass."""

@@ -67,19 +67,31 @@ class Sweep:
         Raises:
             EngineError: a worker refused the job because of a mistake in the model or the texts.
         """
-        recorder = Recorder(self.setup, self.run, self.cache, self.listener)
-        items = work_items(
+        items = self.items(trials, split)
+        self.run_items(items, trials if planned is None else planned, purpose)
+        return tuple(item.record for item in items if item.record)
+
+    def items(self, trials: Sequence[Trial], split: Split) -> list[WorkItem]:
+        """Return the work items of these trials, after those of the bases that they need."""
+        return work_items(
             self.setup, trials, split, adapters=self.adapters, adapter_base=self.adapter_base, timeline=self.timeline
         )
+
+    @property
+    def recorder(self) -> Recorder:
+        return Recorder(self.setup, self.run, self.cache, self.listener)
+
+    def run_items(self, items: Sequence[WorkItem], planned: Sequence[Trial], purpose: str) -> None:
+        """Run the work items that have no result yet. `run_trials` explains `planned` and `purpose`."""
+        recorder = self.recorder
         self._pull(items)
         for item in items:
             self._use_earlier_result(item, recorder)
         pending = [item for item in items if item.record is None]
         self.listener.on_event(Event(EventKind.PLANNED, message=purpose, total=len(pending)))
         dispatcher = Dispatcher(recorder, self.executor, self.timeout, self.budget, self.composition)
-        if passes := self._passes(pending, trials if planned is None else planned):
+        if passes := self._passes(pending, planned):
             dispatcher.run(passes)
-        return tuple(item.record for item in items if item.record)
 
     def _passes(self, pending: Sequence[WorkItem], planned: Sequence[Trial]) -> list[list[WorkItem]]:
         """Put work items that have no record into the passes of the plan, in the order in which these start.
@@ -137,7 +149,7 @@ class Sweep:
         reuse(item, recorder)
         if item.record is None and item.trial in self.predicted_oom:
             recorder.predict(item, self.predicted_oom[item.trial])
-        if item.record and self.budget and self._same_device(item.record):
+        if item.record and self.budget and not item.looks and self._same_device(item.record):
             self.budget.learn(item.trial, sum(cost.seconds.value for cost in item.record.costs))
 
     def _same_device(self, record: TrialRecord) -> bool:

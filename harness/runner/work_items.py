@@ -10,7 +10,7 @@ from harness.core.answers import Answer
 from harness.core.job import Prompt
 from harness.core.model import AdapterRef
 from harness.core.names import BASE
-from harness.core.run import TrialRecord
+from harness.core.run import Look, TrialRecord
 from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Case, Split
 from harness.core.training_outcome import Status
@@ -36,6 +36,14 @@ class WorkItem:
     """With `--timeline`: one work item for each epoch except the last."""
     adapter: AdapterRef | None = None
     """The adapter, if it was trained elsewhere; then `settings` is None."""
+    until: int = 0
+    """At a look of a race, the number of epochs after which the training stops; 0: it is trained to its end."""
+    resume: str = ""
+    """Key of the adapter of the last look, from which the training continues; empty if there was none."""
+    whole: str = ""
+    """At a look of a race, the key of the training after its end."""
+    looks: tuple[Look, ...] = ()
+    """The earlier looks of a race, which become part of the record."""
     reused: bool = False
     """Whether the adapter or an answer was in the cache before this session."""
     record: TrialRecord | None = None
@@ -112,6 +120,12 @@ def work_items(
             epochs = range(1, math.ceil(item.settings.epochs))
             item.timeline = [_after_epoch(setup, item, epoch, cases) for epoch in epochs]
     return items
+
+
+def at_look(setup: Setup, item: WorkItem, epoch: int, cases: Sequence[Case]) -> WorkItem:
+    """Return the part of a work item up to a look of a race after `epoch` epochs, where these cases are asked."""
+    made = _after_epoch(setup, item, epoch, cases)
+    return replace(made, until=epoch, whole=item.training, timeline=item.timeline[: epoch - 1], record=None)
 
 
 def _without_prompts(

@@ -57,6 +57,11 @@ def snapshot_id(training: str, epoch: int | str) -> str:
     return f"{training}-epoch-{epoch}"
 
 
+def state_id(training: str) -> str:
+    """Return the cache key for the optimizer and schedule of a training that stopped before its end."""
+    return f"{training}-state"
+
+
 @dataclass(frozen=True)
 class AnswerPass:
     """Answers that a worker stored together, and the costs of loading the model and of answering."""

@@ -66,10 +66,18 @@ class Mirror:
         Raises:
             StoreError: the mirror's disk is full, or its folder no longer exists.
         """
-        for training in trainings:
-            self.far_cache.adopt(self.cache, training, trained=record.settings is not None)
+        self.push_trainings(trainings, trained=record.settings is not None)
         if self.far_run.record_or_none(record.split, record.trial) != record:
             self.far_run.write_trial(record)
+
+    def push_trainings(self, trainings: Iterable[str], *, trained: bool) -> None:
+        """Copy trainings and their answers to the mirror. `pull` explains `trained`.
+
+        Raises:
+            StoreError: the mirror's disk is full, or its folder no longer exists.
+        """
+        for training in trainings:
+            self.far_cache.adopt(self.cache, training, trained=trained)
 
     def push_pages(self) -> None:
         """Copy the results and the report to the mirror.

@@ -220,6 +220,24 @@ def test_bootstrap_agrees_with_scipy() -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.004)
 
 
+def test_the_exact_sign_flip_test_counts_every_pattern() -> None:
+    """With few differing groups, the exact test has the p-value of all patterns of signs, with seeds and groups."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        before, after = rng.integers(0, 2, (3, 16)).astype(float), rng.integers(0, 2, (3, 16)).astype(float)
+        groups = [f"group {n // 2}" for n in range(16)]
+        counted = statistics.sign_flip(after, before, rng, groups)
+        assert statistics.exact_sign_flip(before, after, groups) == pytest.approx(counted)
+
+
+def test_the_exact_sign_flip_test_is_exact_with_many_cases() -> None:
+    """With 80 cases that all improve, the p-value is 2 to the power of -80; without a change, it is 1."""
+    before, after = np.zeros((1, 80)), np.ones((1, 80))
+    assert statistics.exact_sign_flip(before, after) == pytest.approx(2.0**-80)
+    assert statistics.exact_sign_flip(before, before) == 1.0
+    assert statistics.exact_sign_flip(after, before) == 1.0
+
+
 def test_sign_flip_drawn_agrees_with_counted() -> None:
     """If many cases differ, sign patterns are drawn at random, and the p-value is near that of the binomial test."""
     before = np.array([[1.0] * 14 + [0.0] * 6])

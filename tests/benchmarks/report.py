@@ -1,6 +1,6 @@
 """Measures how long a large report takes to write and to use: 24 variants by 200 cases, answers of 250 characters.
 
-    python -m tests.benchmarks.report [--output FILE]
+    python -m tests.benchmarks.report [--variants N] [--cases N] [--output FILE]
 
 Writes the page three times, each in a new process, as `harness report` does. If Chromium and Playwright are installed,
 also measures the time to the first paint, and the time from setting a filter to the next frame. Prints its figures as
@@ -54,27 +54,31 @@ COMPARE = FILTER.replace('"flip"', '"variant"')
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path)
-    output = parser.parse_args().output
+    parser.add_argument("--variants", type=int, default=VARIANTS)
+    parser.add_argument("--cases", type=int, default=CASES)
+    given = parser.parse_args()
+    output = given.output
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
-        figures = {"variants": VARIANTS, "cases": CASES, "characters": CHARACTERS} | written(Path(folder), page)
+        figures = {"variants": given.variants, "cases": given.cases, "characters": CHARACTERS}
+        figures |= written(Path(folder), page, given.variants, given.cases)
         figures |= browsed(page)
     figures["machine"] = {"machine": platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
-    figures["command"] = "python -m tests.benchmarks.report"
+    figures["command"] = f"python -m tests.benchmarks.report --variants {given.variants} --cases {given.cases}"
     text = json.dumps(figures, indent=1)
     print(text)
     if output:
         output.write_text(text + "\n", encoding="utf-8")
 
 
-def written(folder: Path, page: Path) -> dict[str, Any]:
+def written(folder: Path, page: Path, variants: int, cases: int) -> dict[str, Any]:
     """Write the page in its own process; return wall and processor seconds, and the size of the page."""
     import pickle
 
     from tests.support.synthetic_runs import results
 
     held = folder / "results.pickle"
-    held.write_bytes(pickle.dumps(results(VARIANTS, CASES, hostile=False, length=CHARACTERS)))
+    held.write_bytes(pickle.dumps(results(variants, cases, hostile=False, length=CHARACTERS)))
     command = [sys.executable, "-c", AFRESH, str(held), str(page)]
     told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(3)]
     wall, busy = (min(float(one[place]) for one in told) for place in (0, 1))
@@ -98,6 +102,7 @@ def browsed(page: Path) -> dict[str, Any]:
         for _ in range(ROUNDS):
             tab = browser.new_page(viewport={"width": 1280, "height": 900})
             tab.goto(page.as_uri())
+            tab.locator(".ready").wait_for(state="attached")
             found["first_paint_ms"].append(tab.evaluate(PAINT))
             found["filter_ms"] += [tab.evaluate(FILTER, value) for value in ("changed", "broken", "")]
             found["search_ms"] += [tab.evaluate(SEARCH, words) for words in ("river", "c01", "")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from harness.cli import main
 from tests.support.command_line import (
     error_of,
 )
+
+WORKSHOP = Path(__file__).resolve().parents[2] / "suites" / "workshop"
 
 
 def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,3 +106,24 @@ def test_more_rehearsal_than_prompts_is_one_error(capsys: pytest.CaptureFixture[
     error = error_of(capsys, command, "small")
     assert "grids/quick.yaml: rehearsal=999 has rehearsal 999, and there are only 38" in error
     assert "Set rehearsal to at most 38" in error
+
+
+def test_plan_says_what_a_race_can_save(capsys: pytest.CaptureFixture[str]) -> None:
+    """`harness plan --race` says when variants are looked at, how many groups must differ, and what is saved."""
+    assert main(["plan", str(WORKSHOP), "--grid", "quick", "--profile", "cpu", "--race"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Race: all variants are looked at" in said
+    assert "groups must differ" in said
+    assert "simulated races" in said
+    assert "A race is not expected to save time here" in said or "a race is expected to save" in said
+
+
+def test_plan_says_that_a_grid_of_one_variant_cannot_be_raced(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`harness plan --race` says that a race has no effect with one variant."""
+    folder = tmp_path / "suite"
+    shutil.copytree(WORKSHOP, folder)
+    (folder / "grids" / "one.yaml").write_text("axes: {rank: [4]}\n", encoding="utf-8")
+    assert main(["plan", str(folder), "--grid", "one", "--profile", "cpu", "--race"]) == 0
+    assert "`--race` has no effect, because the grid has one variant" in capsys.readouterr().out

@@ -18,7 +18,6 @@ from harness.analysis.regression.run_comparison import compare
 from harness.core.outside_text import visible
 from harness.core.regression import Decision, Policy
 from harness.core.run_results import Choice, Confirmation, Finding, Results
-from harness.core.scores import Sample
 from harness.core.training_outcome import Status
 from harness.report import fragment, render, render_comparison
 from harness.report.formatting import anchor
@@ -73,6 +72,8 @@ def load(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
         page.on("request", lambda request: None if request.url.startswith("file://") else said.append(request.url))
         page.goto(file.as_uri() + address)
+        if options.get("java_script_enabled", True) and 'id="case-data"' in html:
+            page.locator(".ready").nth(html.count('id="case-data"') - 1).wait_for(state="attached")
         return page
 
     yield opened
@@ -117,7 +118,29 @@ def visible_cases(page: Page) -> list[str]:
 
 
 def flips(page: Page) -> set[str]:
-    return set(page.locator(".case:not([hidden])").evaluate_all("cards => cards.map(card => card.dataset.flip)"))
+    """Return how the cases changed that the filters do not hide."""
+    signs = {"=": "kept", "+": "fixed", "-": "broken", "x": "failing", "?": "none"}
+    found = page.locator(".case:not([hidden])").evaluate_all(
+        "cards => cards.map(({card}) => card.changes[document.getElementById('variant').value - 1])"
+    )
+    return {signs[str(sign)] for sign in found}
+
+
+def everything(page: Page) -> None:
+    """Show all cases, and not only those that changed."""
+    page.locator("#flip").select_option("")
+
+
+def opened(page: Page, case: str) -> Locator:
+    """Open a case by its row's button, if it is closed, and return it."""
+    everything(page)
+    card = page.locator(f"[id='case={anchor(case)}']")
+    card.scroll_into_view_if_needed()
+    row = card.locator("button.row")
+    row.wait_for()
+    if row.get_attribute("aria-expanded") == "false":
+        row.click()
+    return card
 
 
 # --- the page as a whole -----------------------------------------------------------------------------------------
@@ -156,21 +179,29 @@ def test_dark_mode(load: Open) -> None:
     page = load(html(), color_scheme="dark")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert max(paper) < 60
-    for selector in ("h1", ".note", ".mark.pass", ".mark.fail", "#answer .name", "a"):
+    for selector in ("h1", ".note", ".mark.pass", ".mark.fail", "#answer .name", "a", ".tile p", ".verdict-line"):
         assert contrast(page, selector) >= 4.5, selector
     ink = page.locator("figure.chart svg text").first.evaluate("text => getComputedStyle(text).fill")
     assert min(int(part) for part in ink.removeprefix("rgb(").removesuffix(")").split(",")) > 120
 
 
 def test_without_script(load: Open) -> None:
-    """If JavaScript is off, every case and table row is visible, and no filter or button is shown."""
+    """If JavaScript is off, the first screen, the charts and all table rows are visible, and no controls are."""
     page = load(html(), java_script_enabled=False)
-    assert page.locator(".case").count() == len(made().run.suite.cases)
-    assert all(card.is_visible() for card in page.locator(".case").all())
-    assert page.locator(".ledger tbody tr").count() == len(page.locator("#main-cases .case").all())
+    for place in ("#answer .tile", "#learned-lost svg", ".kinds td.h", "#variants-table tbody tr", "#trade-off svg"):
+        assert page.locator(place).first.is_visible(), place
+    assert page.locator("#variants-table tbody tr").count() == 1 + len(made().variants)
+    assert "JavaScript" in (page.locator("#cases .unscripted").text_content() or "")
     assert not [e for e in page.locator("select, input, button").all() if e.is_visible()]
-    page.goto(page.url + "#case=c003")
-    assert page.locator("[id='case=c003']").evaluate("e => e.matches(':target')")
+
+
+def test_the_first_screen_stands_alone(load: Open) -> None:
+    """At 1280 by 800 pixels, the answer and what to try next fill the first screen, and no chart begins on it."""
+    page = load(html("real"), name="first.html")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    ends = page.locator(".first :is(p, li)").evaluate_all("all => all.map(e => e.getBoundingClientRect().bottom)")
+    assert max(ends) < 800
+    assert page.locator("#learned-lost-section h2").evaluate("e => e.getBoundingClientRect().top") > 770
 
 
 def test_in_a_sandbox(load: Open) -> None:
@@ -179,12 +210,14 @@ def test_in_a_sandbox(load: Open) -> None:
     load(html(), name="inner.html").close()
     outer = load(frame)
     inner = outer.frame_locator("iframe")
+    inner.locator(".ready").wait_for(state="attached")
     inner.locator("#flip").select_option("changed")
     assert 0 < inner.locator(".case:not([hidden])").count() < inner.locator(".case").count()
     inner.locator("h1").click()
     inner.locator("h1").press("j")
     assert inner.locator(".case.here").count() == 1
-    inner.locator(".ledger tbody tr").nth(1).locator("td").nth(4).click()
+    inner.locator("#flip").select_option("")
+    inner.locator("[id='case=c001'] .strip i").nth(1).click()
     assert inner.locator(".case.here").get_attribute("id") == "case=c001"
 
 
@@ -194,6 +227,8 @@ def test_in_a_notebook(load: Open) -> None:
     page = load(f"<!doctype html><title>n</title><h1 id=outside>Notebook</h1>{inside[0]}{inside[1]}")
     assert page.locator("#outside").evaluate("e => getComputedStyle(e).fontSize") == "32px"
     first, second = page.locator(".harness-report").all()
+    for report in (first, second):
+        report.locator("#flip").select_option("")
     second.locator("#flip").select_option("fixed")
     assert second.locator(".case:not([hidden])").count() < second.locator(".case").count()
     assert first.locator(".case:not([hidden])").count() == first.locator(".case").count()
@@ -217,6 +252,9 @@ def test_accessibility(kind: str, scheme: str, load: Open) -> None:
         html = render(small, now="now")
     page = load(html, color_scheme=scheme, bypass_csp=True)
     page.evaluate("document.querySelectorAll('details:not(.others)').forEach(fold => { fold.open = true })")
+    if kind != "two":
+        opened(page, "c001")
+        page.locator("#search").fill("river")
     page.evaluate(axe)
     done = page.evaluate("axe.run()")
     assert len(done["passes"]) > 20
@@ -233,9 +271,9 @@ def test_two_runs(load: Open) -> None:
     for width in WIDTHS:
         page = load(render_comparison(two(), now="now"), width=width)
         assert page.evaluate("document.documentElement.scrollWidth") == width
-    everything = len(visible_cases(page))
+    whole = len(visible_cases(page))
     page.locator("#flip").select_option("broken")
-    assert len(visible_cases(page)) == everything - 1
+    assert len(visible_cases(page)) == whole - 1
     page.locator("#role").select_option("retain")
     page.locator("h1").click()
     page.keyboard.press("j")
@@ -265,7 +303,8 @@ def test_sorting(load: Open) -> None:
 def test_filters(load: Open) -> None:
     """Each filter shows only the cases of its kind, with their number; the role filter reduces them further."""
     page = load(html())
-    everything = len(visible_cases(page))
+    everything(page)
+    whole = len(visible_cases(page))
     for name, kinds in {
         "changed": {"fixed", "broken"},
         "fixed": {"fixed"},
@@ -277,15 +316,10 @@ def test_filters(load: Open) -> None:
         assert f"({len(visible_cases(page))})" in page.locator(f"#flip option[value={name}]").text_content()
     page.locator("#flip").select_option("changed")
     changed = len(visible_cases(page))
-    assert 0 < changed < everything
+    assert 0 < changed < whole
     page.locator("#role").select_option("retain")
     assert len(visible_cases(page)) < changed
-    assert page.locator("#found").text_content() == f"{len(visible_cases(page))} of {everything} cases"
-
-
-def unscored(sample: Sample) -> Sample:
-    broken = replace(sample.score, value=None, error="no JSON")
-    return replace(sample, score=broken) if sample.case == "c001" and sample.variant != "base" else sample
+    assert page.locator("#found").text_content() == f"{len(visible_cases(page))} of {whole} cases"
 
 
 def test_errors_filter(load: Open) -> None:
@@ -300,12 +334,15 @@ def test_errors_filter(load: Open) -> None:
     page = load(render(replace(whole, samples=samples), now="now"))
     page.locator("#flip").select_option("errors")
     assert visible_cases(page) == ["c001"]
+    page.locator("[id='case=c001']").scroll_into_view_if_needed()
+    page.locator("[id='case=c001'] button.row").click()
     assert "Could not be scored: no JSON" in page.locator("[id='case=c001']").text_content()
 
 
 def test_search(load: Open) -> None:
-    """A search shows the cases whose prompt, id or answers contain the text, in upper or lower case."""
+    """A search shows the cases whose prompt, id or answers contain the text, in upper or lower case, with the place."""
     page = load(html())
+    everything(page)
     page.locator("#search").fill("ROLE no case has")
     assert visible_cases(page) == []
     page.locator("#search").fill("C003")
@@ -313,13 +350,53 @@ def test_search(load: Open) -> None:
     assert len(visible_cases(page)) < 5
     page.locator("#search").fill("<img src=x onerror")
     assert visible_cases(page) == [anchor("hostile 0")]
+    assert page.locator(".case:not([hidden]) .hit mark").first.text_content() == "<img src=x onerror"
+    assert "search=" in page.url
+    again = load(html(), address=page.evaluate("location.hash"))
+    assert visible_cases(again) == [anchor("hostile 0")]
+
+
+def test_a_kind_shows_its_cases(load: Open) -> None:
+    """A click on a kind in the table of kinds shows its cases, and the address says so."""
+    page = load(html())
+    row = page.locator(".kinds tbody tr").first
+    row.locator("button").click()
+    role, kind = (row.get_attribute(f"data-{name}") for name in ("role", "kind"))
+    assert page.locator("#kind").input_value() == kind
+    assert page.locator(".case:not([hidden])").evaluate_all(
+        "cards => [...new Set(cards.map(c => c.dataset.role))]"
+    ) == [role]
+    assert "kind=" in page.url
+
+
+def test_a_mark_leads_to_its_variant(load: Open) -> None:
+    """A click on a mark of the chart of gains and losses leads to the row of its variant."""
+    page = load(html())
+    mark = page.locator("#learned-lost svg.at-wide a").first
+    target = mark.get_attribute("href")
+    mark.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{target}")
+    assert page.locator(f"#variants-table {target}").count() == 1
+
+
+def test_columns_can_be_hidden(load: Open) -> None:
+    """Each box above the table of variants hides its columns, and shows them again."""
+    page = load(html())
+    before = page.locator("#variants-table thead th:visible").count()
+    for box in page.locator(".columns input").all():
+        box.uncheck()
+    assert page.locator("#variants-table thead th:visible").count() < before / 2
+    for box in page.locator(".columns input").all():
+        box.check()
+    assert page.locator("#variants-table thead th:visible").count() == before
 
 
 def test_comparing_with_others(load: Open) -> None:
     """If other variants are selected, their answers are shown beside the base model's, with their verdicts."""
     page, whole = load(html()), made()
     finished = [v.name for v in whole.variants if v.rates]
-    card = page.locator("[id='case=c001']")
+    card = opened(page, "c001")
     page.locator("#variant").select_option(label=finished[0])
     page.locator("#with").select_option(label=finished[-1])
     assert card.locator("h5").all_text_contents() == ["Base", finished[0], finished[-1], "Reference"]
@@ -328,9 +405,6 @@ def test_comparing_with_others(load: Open) -> None:
         base = next(s.answer.text for s in whole.samples if s.case == "c001" and s.variant == "base")
         texts = card.locator(f"{place} .txt").all_text_contents()
         assert {visible(base) if text == "Same answer as the base" else text for text in texts} == answers
-    fixed = sum(1 for card in page.locator("#main-cases .case[data-flip=fixed]").all() if card)
-    signs = page.locator(f".ledger tbody tr td:nth-child({4 + [v.name for v in whole.variants].index(finished[0])})")
-    assert fixed == signs.evaluate_all("cells => cells.filter(cell => cell.className === 'fixed').length")
 
 
 def test_words_that_differ_are_marked(load: Open) -> None:
@@ -344,8 +418,8 @@ def test_words_that_differ_are_marked(load: Open) -> None:
         for s in whole.samples
     )
     page = load(render(replace(whole, samples=samples), now="now"))
-    card = page.locator("[id='case=c001']")
-    assert marked(card, "ins") == {"red, as"}
+    card = opened(page, "c001")
+    assert marked(card, "ins") == {"red,", "as"}
     assert marked(card, "del") == {"blue"}
     page.locator("#variant").select_option(label=whole.variants[0].name)
     assert marked(card, "ins") == {"green"}
@@ -393,26 +467,50 @@ def test_permanent_links(load: Open) -> None:
     assert 0 <= top < 500
 
 
-def test_the_case_table(load: Open) -> None:
-    """In the table of cases, a filter shows only changed rows, and a click on a symbol opens its case and variant."""
+def test_the_boxes_of_a_case(load: Open) -> None:
+    """The list opens on what changed; a click on a variant's box opens its case with the answer of this variant."""
     page, whole = load(html()), made()
-    rows = page.locator(".ledger tbody tr:not([hidden])")
-    before = rows.count()
-    page.locator("#only-changed").check()
-    assert 0 < rows.count() < before
-    assert all(row.locator(".fixed, .broken").count() for row in rows.all())
-    sign = rows.nth(2).locator("td").nth(3)
-    id = rows.nth(2).locator("th").text_content()
-    sign.click()
-    assert page.locator(".case.here").get_attribute("id") == f"case={anchor(id or '')}"
+    assert page.locator("#flip").input_value() == "changed"
+    assert flips(page) <= {"fixed", "broken"}
+    everything(page)
+    card = page.locator("[id='case=c002']")
+    card.scroll_into_view_if_needed()
+    card.locator(".strip i").nth(1).click()
+    assert page.locator(".case.here").get_attribute("id") == "case=c002"
     assert page.locator("#variant option:checked").text_content() == whole.variants[1].name
+    assert card.locator(".side.new h5").text_content() == whole.variants[1].name
+
+
+def test_buttons_step_through_the_cases(load: Open) -> None:
+    """The buttons “Next case” and “Previous case” open one case after another in place, by the keyboard, too."""
+    page = load(html())
+    wanted = visible_cases(page)
+    page.locator("#following").focus()
+    page.keyboard.press("Enter")
+    page.locator("#following").click()
+    assert page.locator(".case.here").get_attribute("id") == f"case={wanted[1]}"
+    assert page.locator(".case .inside").count() == 1
+    page.locator("#previous").click()
+    assert page.locator(".case.here").get_attribute("id") == f"case={wanted[0]}"
+
+
+def test_rows_are_drawn_when_seen(load: Open) -> None:
+    """Only rows near the window have content; a row that is scrolled into view gets its content before it is seen."""
+    page = load(render(results(6, 400, hostile=False, confirm=0), now="now"))
+    everything(page)
+    page.locator("#cases").scroll_into_view_if_needed()
+    page.locator(".case header").first.wait_for(state="attached")
+    filled = page.locator(".case:not([hidden]) header").count()
+    assert 0 < filled < 200
+    page.locator(".case").last.scroll_into_view_if_needed()
+    page.locator(".case").last.locator("header").wait_for(state="attached")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_sections_are_reached(width: int, load: Open) -> None:
     """A link of the navigation leads to its section, even if the browser has not laid out the cases above it yet."""
     page = load(html(), width=width)
-    for name in ("cost", "prompts", "variants"):
+    for name in ("cost", "cases", "variants"):
         page.locator(f"nav a[href='#{name}']").click()
         # Scrolling ends when the sections above have been laid out; if that never happens, Playwright fails.
         page.wait_for_function(
@@ -444,7 +542,7 @@ def test_settings_are_copied(load: Open) -> None:
 def test_hostile_answers_are_text(number: int, load: Open) -> None:
     """If an answer contains markup or a script, the page creates no element from it and shows it as text."""
     page = load(html())
-    card = page.locator(f"[id='case={anchor(f'hostile {number}')}']")
+    card = opened(page, f"hostile {number}")
     texts = card.locator(".new .txt").all_text_contents()
     assert visible(HOSTILE[number])[:500] in texts[0]
     assert card.locator("img, script, style, b, strong:not(.voided *), em").count() == 0

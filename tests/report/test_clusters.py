@@ -31,7 +31,7 @@ def test_the_page_says_that_intervals_are_clustered() -> None:
     words = clustered(made.run.suite)
     assert f"the {count} retain cases form {(count + 1) // 2} clusters." in words
     page = parse(render(made, now="now"))
-    assert words in page.id("answer").text
+    assert words in page.id("evidence").text
     assert "clustered by group" in page.id("trade-off-section").text
     assert page.id("variants").text.count("clustered by group") >= 2
     assert words in markdown.summary(made)

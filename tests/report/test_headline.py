@@ -13,6 +13,7 @@ from harness.core.suite import Case, Role
 from harness.core.training_outcome import Status
 from harness.report import headline, render
 from harness.report.pass_rates import scores_by_role
+from tests.support.case_records import records
 from tests.support.parsed_html import parse
 from tests.support.report_runs import run_and_page
 from tests.support.synthetic_runs import case, manifest, record, score, suite, variants
@@ -47,7 +48,7 @@ def test_confirmed_rates_come_first() -> None:
     """In the table of pass rates, the confirmed rates come first, and the caption gives their seeds."""
     made, page = run_and_page()
     assert made.confirmed
-    [table] = page.id("answer").all("table", class_="rates")
+    [table] = page.id("evidence").all("table", class_="rates")
     row = next(r for r in table.all("tbody")[0].all("tr") if "generalise" in r.text)
     rate = next(v for k, v in made.confirmed.rates.items() if k == "generalise")
     assert f"{rate.passed}/{rate.total}" in row.all("td")[1].text
@@ -70,7 +71,7 @@ def test_a_refuted_choice_is_not_recommended() -> None:
             now="now",
         )
     )
-    assert "It forgets." in page.id("answer").all(class_="refuted")[0].text
+    assert "It forgets." in page.id("evidence").all(class_="refuted")[0].text
     assert "Not recommended for" in page.id("answer").text
     assert "Recommended for" not in page.id("answer").text
     assert not [e for e in page.all() if "data-copy" in e.attributes]
@@ -116,7 +117,7 @@ def test_no_choice_says_why() -> None:
     page = parse(render(none, now="now"))
     assert "No best variant in this demonstration" in page.id("answer").text
     assert "Every variant loses too much." in page.id("answer").text
-    assert len(page.id("main-cases").all("article")) == sum(c.split.value == "main" for c in made.run.suite.cases)
+    assert len(records(page)) == len(made.run.suite.cases)
 
 
 def unscored(case: Case, answer: Answer) -> Score:

@@ -121,12 +121,19 @@ FIGURES = (
     r'(<small>)(\d+)(/\d+</small><small class="span">)',  # its counts
     r'(<small class="span">)(\d+)(–)',  # its interval
     r"(passes )(\d+)( of \d+ \()",  # a sentence
-    r'(<td class="n" data-s="[-\d.]+">▼? ?)(\d+)(\.?\d* <small>-?[\d.]+ to )',  # a net loss
+    r'(<td class="n of-compared" data-s="[-\d.]+">▼? ?)(\d+)(\.?\d* <small>-?[\d.]+ to )',  # a net loss
     r"( broken, )(\d+)(\.?\d* fixed)",  # its counts
     r'(Answers cut at )(\d+)( tokens)',
     r"(retain: base )(\d+)(%)",  # the share of cut answers
     r"( retain cases form )(\d+)( clusters)",
     r'(<td class="n (?:better|worse|unclear)" title="[^"]*">[+-])(\d+)(</td>)',  # a difference of two variants
+    r'(<b>)(\d+)(%</b> <span>of the )',  # the first screen: what was learned
+    r'(<b>)(\d+)(\.?\d* points</b> <span>of what)',  # and what was lost
+    r'(<ul class="chips".*?</span> )(\d+)(e-\d+</li>)',  # a setting
+    r'(<td class="h [a-z0-9]+" title="[^"]*">[−+])(\d+)()',  # cases of a kind
+    r'(: kept )(\d+)(\.?\d*, lost )',
+    r'(<p class="note can-show">.*?with a probability of )(\d+)(%)',
+    r'(<td>(?:chosen|eligible|not eligible)</td></tr>\s*<tr><td>2</td><td>[^<]*</td><td>)(\d+)()',  # a gain
     r'(<th scope="row">Train</th><td class="n">)(\d+)( s</td>)',
 )  # fmt: skip
 

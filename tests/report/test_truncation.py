@@ -28,7 +28,7 @@ def with_cut(share: dict[str, float], role: str = "retain") -> Results:
 def test_few_cut_answers_are_not_mentioned() -> None:
     """If no more than 5% of the answers to the cases of a role were cut, the headline does not mention them."""
     assert truncation.sentences(with_cut({}), "") == ()
-    assert "max_new_tokens" not in parse(render(with_cut({}), now="now")).id("answer").text
+    assert "max_new_tokens" not in parse(render(with_cut({}), now="now")).id("evidence").text
 
 
 def test_cut_answers_stand_at_the_top() -> None:
@@ -45,7 +45,7 @@ def test_cut_answers_stand_at_the_top() -> None:
     cut = sum(s.answer.truncated for s in base)
     assert line.startswith(f"retain: base {100 * cut / len(base):.0f}% ({cut} of {len(base)}), {chosen} ")
     assert "other variants 0% (0 of " in line
-    answer = parse(render(made, now="now")).id("answer").text
+    answer = parse(render(made, now="now")).id("evidence").text
     assert line in answer
     every = [s.answer.truncated for s in made.samples if s.variant == BASE]
     assert f"alone: base {100 * sum(every) / len(every):.0f}% ({sum(every)} of {len(every)}), {chosen} " in answer

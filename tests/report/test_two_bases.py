@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from harness.report import json_summary, markdown, render, terminal
@@ -11,6 +12,7 @@ from harness.report.data_frame import Run
 from harness.report.headline import excerpts
 from harness.report.variants_table import columns
 from harness.report.variants_table import rows as variant_rows
+from tests.support.case_records import records
 from tests.support.parsed_html import parse
 from tests.support.report_runs import rows
 from tests.support.two_bases import FOUR_BIT, PLAIN, two_bases
@@ -33,7 +35,7 @@ def test_the_table_of_variants_has_each_base() -> None:
 
 def test_the_headline_shows_the_base_of_the_best_variant() -> None:
     """The first section compares the best variant with the base in its own quantisation, and names it."""
-    answer = parse(render(two_bases(), now="")).id("answer")
+    answer = parse(render(two_bases(), now="")).id("evidence")
     assert answer.text.count("Base quant=nf4") >= 2
     assert "the base quant=nf4 passes 0 of 40" in answer.text
 
@@ -43,14 +45,15 @@ def test_cases_are_compared_with_their_own_base() -> None:
     first = case_rows(two_bases())[0]
     assert first.bases == ("pass", "fail")
     assert [change.kind for change in first.changes] == ["kept", "fixed"]
-    head = parse(render(two_bases(), now="")).id("ledger").all("th")
-    assert [cell.text for cell in head[:6]] == ["Case", "Role", "Base", "Base quant=nf4", PLAIN.name, FOUR_BIT.name]
+    head = records(parse(render(two_bases(), now="")))[0].head
+    assert (head["bases"], head["changes"]) == (["pass", "fail"], "=+")
 
 
 def test_prompts_show_the_base_of_the_compared_variant() -> None:
     """Answers are shown beside those of the compared variant's base, and only variants with this base can be chosen."""
     page = parse(render(two_bases(), now=""))
-    assert {each.text for each in page.id("prompts").all("h5")} >= {"Base quant=nf4", FOUR_BIT.name}
+    data = page.id("case-data").attributes
+    assert json.loads(data["data-bases"] or "")[int(data["data-base"] or 0)] == "Base quant=nf4"
     assert [each.text for each in page.id("variant").all("option")] == [FOUR_BIT.name]
     shown = excerpts(two_bases(), FOUR_BIT.name)
     assert shown

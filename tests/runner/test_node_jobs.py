@@ -20,7 +20,7 @@ from harness.runner.executors.node_jobs import (
     pieces_of,
     run_on_node,
 )
-from harness.storage.cache import LOADING_LOCK, Cache
+from harness.storage.cache import LOADING_LOCK, Cache, state_id
 from harness.storage.files import PARTIAL
 from tests.support.acting_worker import Act, to
 from tests.support.fake_workers import SETUP, SUITE
@@ -102,6 +102,17 @@ def test_an_adapter_goes_out_if_it_only_answers(tmp_path: Path) -> None:
     ]
     run(again, tmp_path)
     assert len(Cache(tmp_path / "cache").answers("training-FINISH")) == 1  # the same answers under the same name
+
+
+def test_the_state_of_a_race_comes_back_and_goes_out(tmp_path: Path) -> None:
+    """The state of a training that stopped at a look comes back from a node, and goes out with what continues it."""
+    given = job(tmp_path, Act.FINISH)
+    run(replace(given, tasks=tuple(replace(task, until=1) for task in given.tasks)), tmp_path)
+    cache, key = Cache(tmp_path / "cache"), "training-FINISH"
+    assert cache.training(state_id(key)) is not None
+    later = replace(given, tasks=tuple(replace(task, training="whole", resume=key) for task in given.tasks))
+    folders = [path.parent.name for path in files_for(later) if path.name == "training.json"]
+    assert folders == [key, state_id(key)]
 
 
 def test_a_failure_names_the_node_and_leaves_its_log(tmp_path: Path) -> None:

@@ -140,6 +140,49 @@ def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> No
     assert findings(tmp_path) == findings(finished)
 
 
+def test_a_race_that_nobody_leaves_has_the_results_of_a_run(finished: Path, tmp_path: Path) -> None:
+    """Training in parts, with a kill between, gives the results of a run without a race, to the last digit."""
+    small_suite(tmp_path)
+    process = start(tmp_path, "--race")
+    states = tmp_path / "reports" / "cache" / "trainings"
+    while process.poll() is None and not list(states.glob("*-epoch-2-state")):
+        time.sleep(0.05)
+    workers = workers_of(process)
+    process.kill()
+    process.communicate(timeout=LIMIT)
+    assert psutil.wait_procs(workers, timeout=GONE)[1] == []
+    code, out, error = run(tmp_path, "--race")
+    assert code == 0, error
+    assert "Look 1 of 2: no variant stops." in error
+    assert "Race:" not in out
+    assert findings(tmp_path) == findings(finished)
+
+
+SEARCH = """\
+settings: {epochs: 4, batch_size: 2, warmup: 0.1, alpha: 8}
+search:
+  trials: 10
+  ranges: {learning_rate: {low: 1e-5, high: 1e-2, log: true}, rank: {low: 2, high: 4}}
+"""
+
+
+def test_a_search_ends_with_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search trains its variants in two batches, confirms the best, and says which settings mattered."""
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    small_suite(tmp_path, grid=SEARCH)
+    request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=1)
+    store, results = benchmark.run(request, Inline(work))
+    assert len(results.variants) == len(results.run.plan.variants) == 10
+    assert {status for row in results.variants for status in row.statuses} == {Status.SUCCEEDED}
+    assert store.manifest().plan == results.run.plan
+    assert results.confirmed is not None
+    assert set(results.importance) in (set(), {"learning_rate", "rank"})
+    assert "Search: Optuna&#39;s TPE chose 10 variants" in store.report.read_text(encoding="utf-8")
+    again, same = benchmark.run(request, Inline(no_work))
+    assert (again.root, same.variants) == (store.root, results.variants)
+
+
 def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a run is killed and another machine resumes it from the folder of `--sync`, the answers are the same.
 

@@ -16,19 +16,26 @@ They are compared with results.json.
 from __future__ import annotations
 
 import argparse
+import base64
+import gzip
 import json
 import lzma
+import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from tests.studies.recomputed import charts, costs, sentences
+from tests.studies.recomputed import charts, costs, kinds, sentences
 from tests.studies.recomputed.figures import BASE, ROLES, Array, Data, Run, change_interval, rate_interval, read
 from tests.support.parsed_html import Element, parse
 
 ABSENT = "–"
+SIGNS = {"=": "kept", "+": "fixed", "-": "broken", "x": "failing", "?": "none"}
+"""The signs by which the page's data writes how a case changed."""
 
 
 @dataclass
@@ -73,6 +80,33 @@ def plural(count: int, word: str, many: str = "") -> str:
 
 
 @dataclass(frozen=True)
+class CaseRecord:
+    """One case in the page's data: what it is listed by, its distinct answers, and the texts to which they refer."""
+
+    head: Data
+    answers: list[Data]
+    texts: list[str]
+
+    @classmethod
+    def of(cls, record: str) -> CaseRecord:
+        head, answers, *texts = record.split("\x1f")
+        return cls(json.loads(head), json.loads(answers), texts)
+
+
+def case_records(html: Element) -> list[CaseRecord]:
+    """Return the cases in a page's compressed data; none if it has no such data."""
+    packed = base64.b64decode("".join(text(held) for held in html.all("template", id="case-data")))
+    whole = gzip.decompress(packed).decode("utf-8") if packed else ""
+    return [CaseRecord.of(record) for record in whole.split("\x1e") if record]
+
+
+def shown(words: str) -> str:
+    """Return a text without the signs that a page writes by name, those names, and `?`, which files have instead."""
+    plain = "".join(sign for sign in words if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp"))
+    return re.sub(r"‹(?:U\+[0-9A-F]+|[A-Z0-9]{2,3})›", "", plain).replace("?", "")
+
+
+@dataclass(frozen=True)
 class Page:
     """A page with the run that it shows."""
 
@@ -88,6 +122,17 @@ class Page:
         known = [v["name"] for v in self.run.variants if self.run.answers(v["name"])]
         rates = {name: self.run.rate(name, (self.run.objective,)) for name in known}
         return max(known, key=lambda name: rates[name].passed / max(1, rates[name].total), default="")
+
+    @property
+    def numbered(self) -> dict[int, str]:
+        """Return the variants by their numbers, and the bases by 0, -1 and so on."""
+        bases = {-n: base["name"] for n, base in enumerate(self.run.bases)}
+        return bases | {n: v["name"] for n, v in enumerate(self.run.variants, 1)}
+
+    @cached_property
+    def cases(self) -> list[CaseRecord]:
+        """Return the cases in the page's compressed data."""
+        return case_records(self.html)
 
     def span(self, name: str, role: str, split: str = "main") -> str:
         cases, scores = self.run.scores(name, (role,), split)
@@ -119,7 +164,7 @@ class Page:
 
     def headline_rates(self) -> None:
         """Check the pass rates of the first section."""
-        table = self.html.id("answer").all("table", class_="rates")[0]
+        table = self.html.id("evidence").all("table", class_="rates")[0]
         confirmed = self.run.results["confirmed"] and self.run.answers(self.run.results["confirmed"]["name"], "confirm")
         base = self.run.base_of(self.compared)
         columns = [(base, "confirm"), (self.run.chosen, "confirm")] if confirmed else []
@@ -147,7 +192,7 @@ class Page:
         """Check the verdicts of the example answers."""
         confirm = bool(self.run.answers(self.compared, "confirm"))
         split = "confirm" if confirm else "main"
-        for table in self.html.id("answer").all("table", class_="excerpts"):
+        for table in self.html.id("evidence").all("table", class_="excerpts"):
             for row in rows(table):
                 case = self._case_of(row[0].all("a")[0].attributes["href"] or "")
                 for cell, name in zip(row[1:], (self.run.base_of(self.compared), self.compared), strict=True):
@@ -157,10 +202,10 @@ class Page:
                     self.checks.equal("examples", f"{case} of {name}", shown, "pass" if verdict else "fail")
 
     def _case_of(self, link: str) -> str:
-        """Return the case of a link. Ids that a URL cannot hold are told by the heading of their article."""
-        anchor = link.removeprefix("#")
-        [article] = self.html.all("article", id=anchor)
-        return article.all("h4")[0].text.strip()
+        """Return the case of a link, which the page's data names."""
+        anchor = link.removeprefix("#case=")
+        [found] = [case.head["id"] for case in self.cases if case.head["anchor"] == anchor]
+        return next(id for id in self.run.cases if shown(id) == found)
 
     # --- variants --------------------------------------------------------------------------------------------------
 
@@ -218,11 +263,21 @@ class Page:
             return ABSENT, ""
         return f"{found['cut']} of {found['rows']}", f"{found['endless']} without their end" if found["cut"] else ""
 
+    def most_telling(self, names: list[str], most: int) -> list[str]:
+        """Return the variants that a table shows: the chosen one, and those with the highest rates, in their order."""
+
+        def rate(name: str) -> float:
+            found = self.run.rate(name, (self.run.objective,))
+            return found.passed / found.total if found.total else 0.0
+
+        kept = sorted(names, key=lambda name: (name != self.run.chosen, -rate(name)))[:most]
+        return [name for name in names if name in kept]
+
     def pairwise(self) -> None:
         """Check the differences between every two variants, and how many of them are unclear."""
         run, section = self.run, "pairwise"
         scored = {v["name"]: run.scores(v["name"], (run.objective,)) for v in run.variants if run.answers(v["name"])}
-        known = [name for name, (cases, _) in scored.items() if cases]
+        known = self.most_telling([name for name, (cases, _) in scored.items() if cases], 24)
         tables = self.html.all("table", class_="pairwise")
         self.checks.equal(section, "tables", str(len(tables)), str(int(len(known) > 1)))
         unclear = 0
@@ -283,23 +338,31 @@ class Page:
         return kind, f"{count}/{asked}" if 0 < count < asked else ""
 
     def matrix(self) -> None:
-        """Check the table of cases: every verdict on the base, and every change under every variant."""
-        table = self.html.all("table", class_="ledger")[0]
-        cases, names = self.run.cases_of("main"), [v["name"] for v in self.run.variants]
-        caption = f"The {plural(len(cases), 'case')} used to choose a variant"
-        self.checks.equal("matrix", "cases", text(table.all("caption")[0])[: len(caption)], caption)
-        for case, row in zip(cases, rows(table), strict=True):
-            self.checks.equal("matrix", case, text(row[0]), " ".join(case.split()))
-            bases = [base["name"] for base in self.run.bases]
-            for name, cell in zip(bases, row[2:], strict=False):
-                given = self.run.answers(name).get(case, {})
-                before = next((self.run.verdict(repeats) for repeats in given.values()), None)
-                word = {True: "pass", False: "fail", None: ABSENT}[before]
-                self.checks.equal("matrix", f"{case} of {name}", text(cell), word)
-            for name, cell in zip(names, row[2 + len(bases) :], strict=True):
-                kind, share = self.change(case, name, "main")
-                self.checks.equal("matrix", f"{case} of {name}", cell.attributes["class"] or "", kind)
-                self.checks.equal("matrix", f"share of {case} of {name}", small(cell), share)
+        """Check the data of every case: every verdict on the base, and every change under every variant."""
+        names = [v["name"] for v in self.run.variants]
+        for split in ("main", "confirm"):
+            cases = self.run.cases_of(split)
+            own = [record for record in self.cases if bool(record.head.get("held")) == (split == "confirm")]
+            self.checks.equal("matrix", f"{split} cases", str(len(own)), str(len(cases)))
+            for case, record in zip(cases, own, strict=False):
+                head = record.head
+                self.checks.equal("matrix", case, shown(head["id"]), shown(case))
+                for base, verdict in zip(self.run.bases, head["bases"], strict=True):
+                    given = self.run.answers(base["name"], split).get(case, {})
+                    before = next((self.run.verdict(repeats) for repeats in given.values()), None)
+                    word = {True: "pass", False: "fail", None: "none"}[before]
+                    self.checks.equal("matrix", f"{case} of {base['name']}", verdict, word)
+                unscored = {
+                    n for n, name in self.numbered.items()
+                    if any(self.run.verdict(g) is None for g in self.run.answers(name, split).get(case, {}).values())
+                }  # fmt: skip
+                self.checks.equal("matrix", f"unscored of {case}", str(head.get("unscored", [])), str(sorted(unscored)))
+                for n, (name, sign) in enumerate(zip(names, head["changes"], strict=True)):
+                    kind, share = self.change(case, name, split)
+                    self.checks.equal("matrix", f"{case} of {name}", SIGNS[sign], kind)
+                    self.checks.equal(
+                        "matrix", f"share of {case} of {name}", head.get("parts", {}).get(str(n), ""), share
+                    )
 
     def constant(self) -> None:
         """Check how many cases all models pass, and how many all fail."""
@@ -315,7 +378,7 @@ class Page:
                 asked += 1
                 passed += all(sides[0] + sides[1])
                 failed += not any(sides[0] + sides[1])
-        notes = [text(note) for note in self.html.id("ledger").all("p", class_="note")]
+        notes = [text(note) for note in self.html.id("cases").all("p", class_="note")]
         shown = next((note for note in notes if note.startswith("Same verdict")), "")
         self.checks.equal("matrix", "whether cases are constant", str(bool(shown)), str(passed + failed > 0))
         for count, verb in ((passed, "passed"), (failed, "failed")):
@@ -324,47 +387,49 @@ class Page:
                 self.checks.equal("matrix", f"cases all {verb}", words if words in shown else shown, words)
 
     def prompts(self) -> None:
-        """Check the verdict, and whether it was cut, of every answer in the section of prompts."""
-        base = self.run.base_of(self.compared)
-        numbers = {str(n): name for n, name in enumerate((base, *(v["name"] for v in self.run.variants)))}
-        for split, place in (("main", "main-cases"), ("confirm", "confirm-cases")):
-            cases = self.run.cases_of(split)
-            articles = [a for found in self.html.all("div", id=place) for a in found.all("article")]
-            self.checks.equal("prompts", f"{split} cases", str(len(articles)), str(len(cases)))
-            for case, article in zip(cases, articles, strict=False):
-                self._prompt(case, article, split, numbers)
+        """Check the text, the verdict, and whether it was cut, of every answer in the data."""
+        names = {str(n): name for n, name in self.numbered.items()}
+        for record in self.cases:
+            split = "confirm" if record.head.get("held") else "main"
+            [case] = [id for id in self.run.cases_of(split) if shown(id) == shown(record.head["id"])]
+            self._prompt(case, record, split, names)
         cut = sum(sample["truncated"] for sample in self.run.samples)
-        shown = [note for note in self.html.id("prompts").all("p", class_="note") if "cut at the limit" in note.text]
-        self.checks.equal("prompts", "whether answers were cut", str(bool(shown)), str(cut > 0))
-        if shown:
+        notes = [text(note) for note in self.html.id("cases").all("p", class_="note")]
+        said = [note for note in notes if "cut at the limit" in note]
+        self.checks.equal("prompts", "whether answers were cut", str(bool(said)), str(cut > 0))
+        if said:
             limit = self.run.suite["decoding"]["max_new_tokens"]
             words = f"{plural(cut, 'answer was', 'answers were')} cut at the limit of {limit} tokens."
-            self.checks.equal("prompts", "cut answers", words if words in text(shown[0]) else text(shown[0]), words)
+            self.checks.equal("prompts", "cut answers", words if words in said[0] else said[0], words)
 
-    def _prompt(self, case: str, article: Element, split: str, numbers: dict[str, str]) -> None:
-        kind, share = self.change(case, self.compared, split)
-        flip = text(article.all("header")[0].all("span", class_="flip")[0])
-        word = {"none": "not compared", "failing": "still fails"}.get(kind, kind)
-        word += f" in {share.replace('/', ' of ')} seeds" if share else ""
-        self.checks.equal("prompts", f"change of {case}", flip, word)
+    def _prompt(self, case: str, record: CaseRecord, split: str, names: dict[str, str]) -> None:
+        messages = [message["content"] for message in self.run.cases[case]["messages"] if message["role"] == "user"]
+        if messages:
+            self.checks.equal(
+                "prompts", f"prompt of {case}", shown(record.texts[record.head["prompt"]]), shown(messages[-1])
+            )
         seen = set()
-        for given in article.all("div", class_="given"):
-            for key in (given.attributes["data-by"] or "").split():
-                number, seed = key.split(".")
-                repeats = self.run.answers(numbers[number], split)[case][int(seed)]
-                seen.add(key)
-                verdict = {True: "pass", False: "fail", None: "none"}[self.run.verdict(repeats)]
-                self.checks.equal("prompts", f"{case} by {key}", given.attributes["data-p"] or "", verdict)
-                cut = any("cut at the token limit" in tag.text for tag in given.all("span", class_="tag"))
-                self.checks.equal("prompts", f"{case} by {key}, cut", str(cut), str(repeats[0]["truncated"]))
-                if len(repeats) > 1:
-                    passed = sum(one["passed"] for one in repeats)
-                    words = f"{passed} of {len(repeats)} repeats passed"
-                    self.checks.equal(
-                        "prompts", f"repeats of {case} by {key}", words if words in given.text else "", words
-                    )
-        asked = {f"{n}.{seed}" for n, name in numbers.items() for seed in self.run.answers(name, split).get(case, {})}
+        for answer in record.answers:
+            for key in answer["by"]:
+                who, _, own = key.partition(".")
+                name = names[who]
+                given = self.run.answers(name, split)[case]
+                for seed in map(int, own.split(",")) if own else given:
+                    seen.add(f"{name} {seed}")
+                    self._answer(f"{case} by {name} {seed}", answer, record, given[seed])
+        asked = {f"{name} {seed}" for name in names.values() for seed in self.run.answers(name, split).get(case, {})}
         self.checks.equal("prompts", f"who answered {case}", " ".join(sorted(seen)), " ".join(sorted(asked)))
+
+    def _answer(self, what: str, answer: Data, record: CaseRecord, repeats: Sequence[Data]) -> None:
+        self.checks.equal("prompts", what, str(answer["passed"]), str(self.run.verdict(repeats)))
+        self.checks.equal("prompts", f"{what}, cut", str(bool(answer.get("cut"))), str(repeats[0]["truncated"]))
+        self.checks.equal(
+            "prompts", f"{what}, text", shown(record.texts[answer["text"]]), shown(repeats[0]["resps"][0][0])
+        )
+        if len(repeats) > 1:
+            words = f"{sum(one['passed'] for one in repeats)} of {len(repeats)} repeats passed"
+            said = answer.get("repeats", "")
+            self.checks.equal("prompts", f"repeats of {what}", words if words in said else said, words)
 
     def failures(self) -> None:
         """Check the list of trials that did not finish."""
@@ -395,6 +460,7 @@ def check(folder: Path) -> Checks:
         step()
     sentences.check(page)
     charts.check(page)
+    kinds.check(page)
     costs.check(page)
     return checks
 

@@ -348,3 +348,47 @@ def test_a_missing_grid_can_be_written_as_the_error_says(tmp_path: Path) -> None
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids" / "quick.yaml").write_text(caught.value.remedy.partition("the line ")[2], encoding="utf-8")
     assert len(load_plan(tmp_path / "grids" / "quick.yaml").variants) == 4
+
+
+# --- searches ------------------------------------------------------------------------------------------------------
+
+
+SEARCH = "search: {trials: 20, ranges: {learning_rate: {low: 1e-5, high: 1e-2, log: true}, rank: {low: 2, high: 9}}}"
+
+
+def test_a_search_begins_with_variants_over_the_whole_range() -> None:
+    """A search's plan has its first eight variants, or fewer if it has fewer trials, named after what it varies."""
+    found = plan(SEARCH)
+    assert len(found.variants) == 8
+    assert len(plan(SEARCH.replace("20", "3")).variants) == 3
+    assert {variant.settings.rank for variant in found.variants} == set(range(2, 10))
+    assert found.variants[0].name.startswith("lr=")
+    assert plan(SEARCH) == found
+
+
+def test_rows_count_as_trials_of_a_search() -> None:
+    """Rows beside a search are trained first, and are part of its number of trials."""
+    found = plan(f"rows: [{{name: usual, rank: 4}}]\n{SEARCH.replace('20', '3')}")
+    assert found.variants[0].name == "usual"
+    assert len(found.variants) == 3
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ("search: {trials: 20}", "the search varies no setting"),
+        ("search: {ranges: {rank: {low: 2, high: 9}}}", "trials"),
+        ("search: {trials: 20, ranges: {rank: {low: 9, high: 2}}}", "low is 9, which is not below high"),
+        ("search: {trials: 20, ranges: {dropout: {low: 0, high: 0.5, log: true}}}", "a logarithmic scale has no 0"),
+        ("search: {trials: 20, ranges: {learning_rate: {low: 0, high: 1}}}", "should be greater than 0"),
+        ("search: {trials: 20, choices: {quantization: [nf4, none]}}", "a search cannot vary quantization"),
+        ("settings: {rank: 4}\nsearch: {trials: 20, choices: {rank: [1, 2]}}", "rank is under choices and settings"),
+        ("axes: {rank: [2]}\nsearch: {trials: 20, choices: {lora: [1]}}", "unknown key"),
+        ("axes: {rank: [2]}\nsearch: {trials: 20, choices: {epochs: [1]}}", "the grid has `search` and `axes`"),
+    ],
+)
+def test_mistakes_in_a_search_are_named(search: str, message: str) -> None:
+    """A search without settings, with wrong ranges, or beside axes is refused, with the place of the mistake."""
+    error = refusal(search)
+    assert message in error
+    assert error.startswith("quick.yaml:")

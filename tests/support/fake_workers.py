@@ -22,7 +22,7 @@ from harness.core.training_outcome import Status, Training
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners.protocol import Listener
 from harness.runner.sweep import Sweep
-from harness.storage.cache import AnswerPass, Cache
+from harness.storage.cache import AnswerPass, Cache, state_id
 from harness.storage.keys import Setup
 from harness.storage.runs import RunStore
 from harness.suites.grids import trial_id
@@ -90,6 +90,8 @@ def commit(
     if task.settings and task.train:
         message = "" if status is Status.SUCCEEDED else status.value
         cache.commit_training(Training(task.training, status, message, (), cost(Phase.TRAIN, 5.0)), save)
+        if task.until and status is Status.SUCCEEDED:
+            cache.commit_training(Training(state_id(task.training), status, "", (), None), save)
     if task.prompts and status is Status.SUCCEEDED:
         answers = tuple(Answer(p.key, f"to {p.messages[-1].content}", 2, False) for p in task.prompts)
         costs = (cost(Phase.ANSWER_AFTER if task.settings else Phase.ANSWER_BEFORE, 2.0),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from harness.core.answers import Answer, Likelihood
 from harness.core.measurement import Phase
@@ -33,3 +34,10 @@ def save_adapter(folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)))
     (folder / "sub").mkdir()
     (folder / "sub" / "a name with  blanks").write_text("{}", encoding="utf-8")
+
+
+def tensors_in(folder: Path) -> dict[str, Any]:
+    """Return the tensors of the adapter in a folder, by name."""
+    from safetensors.torch import load_file
+
+    return dict(load_file(str(folder / "adapter_model.safetensors")))

@@ -153,12 +153,19 @@ def record(
 
 
 def variants(count: int) -> list[Variant]:
+    """Return variants that differ in learning rate and rank, and from the 25th on also in their epochs."""
     rates, ranks = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (2, 8, 16, 64)
-    grid = [(rate, rank) for rank in ranks for rate in rates][:count]
+    epochs = [Settings().epochs, *range(11, 11 + count // 24)]
+    grid = [(many, rate, rank) for many in epochs for rank in ranks for rate in rates][:count]
     return [
-        Variant(f"v{n:02}", f"lr={rate:.0e} r={rank}".replace("e-0", "e-"), Settings(rate, rank=rank, alpha=2 * rank))
-        for n, (rate, rank) in enumerate(grid)
-    ]  # fmt: skip
+        Variant(f"v{n:02}", _named(many, rate, rank), Settings(rate, epochs=float(many), rank=rank, alpha=2 * rank))
+        for n, (many, rate, rank) in enumerate(grid)
+    ]
+
+
+def _named(epochs: float, rate: float, rank: int) -> str:
+    more = "" if epochs == Settings().epochs else f" ep={epochs:g}"
+    return f"lr={rate:.0e} r={rank}{more}".replace("e-0", "e-")
 
 
 def cases(count: int, *, hostile: bool = False, confirm: int = 0) -> list[Case]:

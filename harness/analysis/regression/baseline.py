@@ -29,7 +29,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def baseline_of(results: Results, name: str) -> Baseline:
-    """Reduce a run's results to a baseline: without confirmation cases and paths, and with digests of training rows."""
+    """Reduce a run's results to a baseline: without confirmation cases and paths, and with digests of training rows.
+
+    Variants that left a race are left out, because they did not finish.
+    """
     run = results.run
     cases = {case.id: replace(case, line=0, file="") for case in run.suite.of(Split.MAIN)}
     by_variant: dict[str, list[Sample]] = {}
@@ -38,7 +41,7 @@ def baseline_of(results: Results, name: str) -> Baseline:
     named = {variant.name: variant.named for variant in run.plan.variants}
     rows = [
         _row(outcome, named.get(outcome.name, True), by_variant.get(outcome.name, ()), cases)
-        for outcome in (results.base, *results.variants)
+        for outcome in (results.base, *(each for each in results.variants if Status.STOPPED not in each.statuses))
     ]
     return Baseline(
         format=FORMAT,

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.analysis.regression.baseline import BASELINES, NAME, baseline_of, results_of
 from harness.core.errors import UsageError
 from harness.core.run_results import Results
+from harness.core.training_outcome import Status
 from harness.storage.baselines import write_baseline
 from harness.storage.runs import RunStore
 
@@ -23,6 +24,7 @@ def bless(store: RunStore, name: str | None, folder: Path = BASELINES) -> Path:
     waiting = [
         f"{row.name}, seed {seed}: {status}"
         for row in results.variants
+        if Status.STOPPED not in row.statuses
         for seed, status in zip(row.seeds, row.statuses, strict=True)
         if not status.is_result
     ]

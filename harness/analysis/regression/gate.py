@@ -14,6 +14,7 @@ from harness.core.errors import UsageError
 from harness.core.regression import Baseline, Comparison, Decision, Policy
 from harness.core.scores import Score
 from harness.core.suite import Case, Suite
+from harness.core.training_outcome import Status
 from harness.scoring import code_of, scorer
 from harness.storage.runs import RunStore
 
@@ -45,6 +46,11 @@ def run_gate(
             "Run the baseline's grid, or store this run as a baseline with `harness bless`. If the settings of a "
             "variant changed on purpose, give its row in the grid a `name`."
         )
+        stopped = [each.name for each in results.variants if Status.STOPPED in each.statuses]
+        if set(comparison.missing) & set(stopped):
+            remedy = (
+                "Some left a race: repeat the command of the run without `--race`, which trains them to their ends."
+            )
         names = ", ".join(comparison.missing)
         raise UsageError(f"{store.root} lacks variants of the baseline {before.name}: {names}", remedy=remedy)
     # The earlier suite's margin applies: otherwise an edit of the later suite could loosen the gate.

@@ -39,6 +39,10 @@ class TrialInput:
     settings: Settings
     seed: int
     keep: Keep | None = None
+    until: int = 0
+    """Number of epochs after which the training stops before its end, so that it can be continued; 0: at its end."""
+    state: Path | None = None
+    """Folder that `TrainingResult.save_state` wrote; the training continues from there. None: it starts anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ class TrainingResult:
     """SUCCEEDED, or DIVERGED if a loss, a gradient norm or a weight was not finite."""
     message: str
     steps: tuple[Step, ...]
+    """All steps, with those before the state from which the training continued. Numbers of tokens count them, too."""
     trainable_parameters: int
     supervised_tokens: int
     """Number of tokens with a label, over all steps."""
@@ -64,6 +69,10 @@ class TrainingResult:
 
     def save(self, folder: Path) -> None:
         """Write the adapter into `folder` in PEFT's files."""
+        raise NotImplementedError
+
+    def save_state(self, folder: Path) -> None:
+        """Write everything into `folder` from which a training that stopped before its end continues."""
         raise NotImplementedError
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ from harness.engine.loading import (
 from harness.engine.meter import Meter
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.protocol import Keep, Progress, TrainingResult, TrialInput, TrialProgress
+from harness.storage.records import read_record, write_record
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,10 +61,20 @@ class Trained(TrainingResult):
 
     model: PeftModel
     cost: PhaseCost
+    checkpoint: Path
+    """The checkpoint that the trainer wrote, if the training stopped before its end."""
+    log: LogState
 
     def save(self, folder: Path) -> None:
         """Write the adapter into `folder` in PEFT's files."""
         save_adapter(self.model, folder)
+
+    def save_state(self, folder: Path) -> None:
+        """Copy the trainer's checkpoint into `folder`, without the files that do not change."""
+        for name in _CHECKPOINT:
+            for path in self.checkpoint.glob(name):
+                shutil.copy2(path, folder / path.name)
+        write_record(folder / LOG, self.log)
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,16 @@ class Sft:
     def train(self, base: Base, trials: Sequence[TrialInput], *, progress: TrialProgress) -> Generator[Trained]:
         """Train one trial after another. The base has a trial's adapter until the next result is requested."""
         for trial in trials:
-            own = partial(progress, trial.name)
-            with trained(base, trial.rows, trial.settings, trial.seed, progress=own, keep=trial.keep) as found:
+            with trained(
+                base,
+                trial.rows,
+                trial.settings,
+                trial.seed,
+                progress=partial(progress, trial.name),
+                keep=trial.keep,
+                until=trial.until,
+                state=trial.state,
+            ) as found:
                 yield replace(found, name=trial.name)
 
 
@@ -98,8 +118,12 @@ def trained(
     *,
     progress: Progress,
     keep: Keep | None = None,
+    until: int = 0,
+    state: Path | None = None,
 ) -> Iterator[Trained]:
     """Train an adapter on `rows`, and yield the result; when the context ends, the base has no adapter.
+
+    `TrialInput` explains `until` and `state`.
 
     The status is SUCCEEDED, or DIVERGED if a loss, a gradient norm or a weight was not finite.
 
@@ -114,14 +138,19 @@ def trained(
         with meter:
             check_trainable(base.model)
             log = TrainingLog(allow_skipped=base.machine.compute_dtype == "float16", progress=progress, keep=keep)
+            log.until = until
+            if state:
+                log.restore(read_record(state / LOG, LogState))
             trainer = build_trainer(base, rows, settings, seed, folder, log)
             use_full_precision(trainer.model)
             check_precision(trainer.model, base.machine)
-            trainer.train()
+            trainer.train(resume_from_checkpoint=str(state) if state else None)
             check_precision(trainer.model, base.machine)
             log.check_end(trainer.model)
         yield Trained(
             model=trainer.model,
+            checkpoint=Path(folder) / f"checkpoint-{len(log.steps)}",
+            log=log.state(),
             status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
             message=log.diverged,
             steps=tuple(log.steps),
@@ -164,6 +193,23 @@ def use_full_precision(model: PeftModel) -> None:
             parameter.data = parameter.data.to(torch.float32)
 
 
+@dataclass(frozen=True)
+class LogState:
+    """What a training log has recorded when a training stops before its end."""
+
+    steps: tuple[Step, ...]
+    tokens: int
+    supervised: int
+    skipped: int
+    epochs: int
+
+
+LOG = "log.json"
+"""File of `LogState` in the state of a training."""
+_CHECKPOINT = ("adapter_*", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json")
+"""Files of a checkpoint of transformers' Trainer from which a training continues."""
+
+
 class TrainingLog:
     """Records every step of a training and detects divergence."""
 
@@ -176,9 +222,20 @@ class TrainingLog:
         self._progress = progress
         self._keep = keep
         self._epochs = 0
+        self.until = 0
+        """Number of epochs after which the training stops before its end; 0: at its end."""
         self.keeping = 0.0
         """Seconds spent in `keep` so far."""
         self._counts: list[Any] = []
+
+    def state(self) -> LogState:
+        """Return what a continued training needs of this log."""
+        return LogState(tuple(self.steps), self.tokens, self.supervised, self._skipped, self._epochs)
+
+    def restore(self, state: LogState) -> None:
+        """Continue the log of an earlier part of the training."""
+        self.steps, self.tokens, self.supervised = list(state.steps), state.tokens, state.supervised
+        self._skipped, self._epochs = state.skipped, state.epochs
 
     def watch(self, trainer: SFTTrainer) -> None:
         """Make the trainer count the tokens of every batch; the counts stay on the device until the step is logged."""
@@ -212,19 +269,26 @@ class TrainingLog:
                     log.add(state.global_step, state.max_steps, logs)
                     control.should_training_stop = control.should_training_stop or bool(log.diverged)
 
-            def on_epoch_end(self, _: Any, state: Any, __: Any, **given: Any) -> None:
+            def on_epoch_end(self, _: Any, state: Any, control: Any, **given: Any) -> None:
                 if not log.diverged and state.global_step < state.max_steps:
-                    log.end_epoch(partial(save_adapter, given["model"]))
+                    stops = log.end_epoch(partial(save_adapter, given["model"]))
+                    control.should_save = control.should_training_stop = stops
 
         return Callback()
 
-    def end_epoch(self, save: Callable[[Path], None]) -> None:
-        """Call `keep`, if there is one, at the end of an epoch before the last; `save` writes the current adapter."""
-        started = time.perf_counter()
+    def end_epoch(self, save: Callable[[Path], None]) -> bool:
+        """Handle the end of an epoch before the last, and return whether the training stops here.
+
+        If it goes on and there is a `keep`, it is called; `save` writes the current adapter.
+        """
         self._epochs += 1
+        if self._epochs == self.until:
+            return True
+        started = time.perf_counter()
         if self._keep:
             self._keep(self._epochs, save)
         self.keeping += time.perf_counter() - started
+        return False
 
     def add(self, number: int, total: int, logs: dict[str, Any]) -> None:
         """Record one step from what the trainer logs, and detect divergence."""

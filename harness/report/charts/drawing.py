@@ -120,6 +120,7 @@ def _titled(svg: Markup, id: str, kind: str, chart: Chart) -> Markup:
     inner = Markup("<title id='{0}-t'>{1}</title><desc id='{0}-d'>{2}</desc>").format(
         id, visible(chart.title), visible(chart.description)
     )
-    head = f'<svg role="img" class="at-{kind}" aria-labelledby="{escape(id)}-t {escape(id)}-d" '
+    role = "group" if "<a " in svg else "img"  # an image would hide its links
+    head = f'<svg role="{role}" class="at-{kind}" aria-labelledby="{escape(id)}-t {escape(id)}-d" '
     plain = str(svg).replace(' class="marks"', "", 1)
     return Markup(re.sub(r"<svg ([^>]*>)", lambda m: head + m[1] + str(inner), plain, count=1))

@@ -55,7 +55,8 @@ def memory_fit(results: Results) -> Chart | None:
         description=(
             "One panel per rank. Each cell is a training, by rows per batch (upwards) and tokens per row (to the "
             "right). Its number is the peak memory that PyTorch reserved, in GiB: the largest, if several trainings "
-            f"share the cell. {NONE}: ran out of memory{', or is predicted to' if predicted else ''}. "
+            f"share the cell. {NONE}: ran out of memory"
+            f"{', or in brackets: is predicted to, and was not run' if predicted else ''}. "
             f"Figures {machine_claim(results.run.provenance.machine)}."
         ),
         svg=svg(_spec(trainings, CELL[0], columns=2), ID),
@@ -86,13 +87,21 @@ def _cells(trainings: Sequence[_Training]) -> dict[tuple[int, int, int], float |
     return cells
 
 
+def _foretold(trainings: Sequence[_Training]) -> frozenset[tuple[int, int, int]]:
+    """Return the cells in which no training was run: it was predicted to run out of memory."""
+    places = {True: set[tuple[int, int, int]](), False: set[tuple[int, int, int]]()}
+    for each in trainings:
+        places[each.predicted].add((each.settings.rank, each.settings.batch_size, each.settings.max_length))
+    return frozenset(places[True] - places[False])
+
+
 def _spec(trainings: Sequence[_Training], width: int, columns: int) -> dict[str, Any]:
     import altair as alt
 
-    cells = _cells(trainings)
+    cells, foretold = _cells(trainings), _foretold(trainings)
     rows = [
         {"panel": f"rank {rank}", "batch": batch, "length": length, "fits": size is not None,
-         "label": NONE if size is None else f"{size:.1f}"}
+         "label": (f"({NONE})" if (rank, batch, length) in foretold else NONE) if size is None else f"{size:.1f}"}
         for (rank, batch, length), size in cells.items()
     ]  # fmt: skip
     ranks, batches, lengths = (sorted({place[part] for place in cells}) for part in range(3))

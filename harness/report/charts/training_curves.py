@@ -12,9 +12,12 @@ from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Status, Training
 from harness.report.charts.drawing import CHOSEN, INK, OTHER, Chart, DataTable, configured, data, svg
 from harness.report.formatting import ABSENT, number
+from harness.report.most_telling import most_telling
 
 POINTS = 100
 """Largest number of points of one line."""
+PANELS = 24
+"""Largest number of panels, and so of variants that are drawn."""
 
 
 def learning(results: Results) -> tuple[Chart, ...]:
@@ -36,9 +39,11 @@ def _curves(results: Results, measure: str, title: str, what: str) -> Chart | No
         return None
     sound = [t for _, _, t in runs if t.status is Status.SUCCEEDED] or [t for _, _, t in runs]
     top = _ceiling([getattr(s, measure) for t in sound for s in t.steps])
-    rows = [row for n, v in enumerate(results.variants, 1) for row in _lines(results, n, v, measure, top)]
+    shown = most_telling(results, list({n: (n, v) for n, v, _ in runs}.values()), PANELS)
+    rows = [row for n, v in shown for row in _lines(results, n, v, measure, top)]
     cut = any((getattr(s, measure) or 0) > top for _, _, t in runs for s in t.steps)
-    names = list(dict.fromkeys(_panel(n, v) for n, v, _ in runs))
+    names = [_panel(n, v) for n, v in shown]
+    left_out = len({n for n, *_ in runs}) - len(shown)
     id = f"curve-{measure.replace('_', '-')}"
     return Chart(
         id=id,
@@ -46,7 +51,12 @@ def _curves(results: Results, measure: str, title: str, what: str) -> Chart | No
         description=(
             f"{title} ({what}) at each optimizer step, one panel per variant; all panels have the same axes. The line "
             f"is the mean over seeds, and the band reaches from the lowest to the highest seed. A training that "
-            f"stopped early has its own line, which ends in a cross."
+            "stopped early has its own line, which ends in a cross."
+            + (
+                f" Drawn are the {len(shown)} variants with the highest pass rates; the table has all."
+                if left_out
+                else ""
+            )
         ),
         svg=svg(_curves_spec(rows, names, top, 3), measure),
         narrow=svg(_curves_spec(rows, names, top, 1), f"{measure}-narrow"),

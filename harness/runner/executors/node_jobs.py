@@ -27,7 +27,7 @@ from harness.core.model import ModelRef
 from harness.core.training_outcome import Status
 from harness.models.resolving import resolve
 from harness.runner.executors.processes import Processes
-from harness.storage.cache import LOADING_LOCK, Cache
+from harness.storage.cache import LOADING_LOCK, Cache, state_id
 from harness.storage.files import PARTIAL
 from harness.storage.records import decode_line, encode_line, read_record, write_record
 
@@ -69,9 +69,14 @@ class NodeJob:
 
 
 def files_for(job: Job) -> Iterator[Path]:
-    """Yield the files of adapters in the driver's cache that the job's tasks answer with and do not train."""
+    """Yield the files in the driver's cache that a job needs.
+
+    These are the adapters with which its tasks answer, and the states from which its trainings continue.
+    """
     cache = Cache(Path(job.cache))
     for task in job.tasks:
+        for training in (task.resume, state_id(task.resume)) if task.resume else ():
+            yield from sorted(path for path in cache.adapter(training).iterdir() if path.is_file())
         asked = [*([task.training] if task.prompts else []), *(each.id for each in task.timeline if each.prompts)]
         for training in asked if not task.train and (task.settings or task.attach) else ():
             yield from sorted(path for path in cache.adapter(training).iterdir() if path.is_file())
@@ -237,7 +242,7 @@ class Receiver:
 
 
 def _keys(task: Task) -> list[str]:
-    return [task.training, *(each.id for each in task.timeline)]
+    return [task.training, state_id(task.training), *(each.id for each in task.timeline)]
 
 
 def read_job(path: Path) -> Job:

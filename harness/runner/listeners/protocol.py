@@ -23,6 +23,9 @@ class Listener:
         It is also called for a record of an earlier session that this session reuses.
         """
 
+    def on_look(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        """Handle the answers of a trial at a look of a race. The record is not stored, since the trial is not over."""
+
     def on_results(self, store: RunStore, results: Results) -> None:
         """Handle the results of the run, after the files of results and the report were written."""
 
@@ -40,6 +43,10 @@ class Listeners(Listener):
     def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
         for listener in self.each:
             listener.on_record(record, trainings)
+
+    def on_look(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        for listener in self.each:
+            listener.on_look(record, trainings)
 
     def on_results(self, store: RunStore, results: Results) -> None:
         for listener in self.each:

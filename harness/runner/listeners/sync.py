@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.core.errors import StoreError
@@ -10,6 +10,7 @@ from harness.core.job import Event, EventKind
 from harness.core.measurement import Basis
 from harness.core.run import TrialRecord
 from harness.core.run_results import Results
+from harness.core.training_outcome import Status
 from harness.runner.listeners.protocol import Listener
 from harness.storage.mirror import Mirror
 from harness.storage.runs import RunStore
@@ -24,10 +25,17 @@ class SyncListener(Listener):
     """The listener that is told about failed copies."""
 
     def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
-        if not record.status.is_result or record.basis is Basis.PREDICTED:
+        if not (record.status.is_result or record.status is Status.STOPPED) or record.basis is Basis.PREDICTED:
             return
+        self._push(lambda: self.mirror.push(record, trainings))
+
+    def on_look(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        if record.status.is_result:
+            self._push(lambda: self.mirror.push_trainings(trainings, trained=True))
+
+    def _push(self, copy: Callable[[], None]) -> None:
         try:
-            self.mirror.push(record, trainings)
+            copy()
         except (StoreError, OSError) as error:
             self._notice(f"a trial was not copied by --sync; the next run tries again: {error}")
 

@@ -30,6 +30,9 @@ class ReadableNames(Listener):
     def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
         self.listener.on_record(record, trainings)
 
+    def on_look(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        self.listener.on_look(record, trainings)
+
     def on_results(self, store: RunStore, results: Results) -> None:
         self.listener.on_results(store, results)
 

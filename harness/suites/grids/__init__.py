@@ -11,19 +11,20 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import GridError, HarnessError, Place
-from harness.core.settings import AXES, Plan, Settings, Trial, Variant
+from harness.core.settings import AXES, Plan, Search, Settings, Trial, Variant
 from harness.core.variant_names import NAMELESS, differing, label
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, read_text, shown
 from harness.suites.case_files import inside
 from harness.suites.grids.forms import Grid, read_grid
+from harness.suites.grids.searches import first_variants, search_of
 
-__all__ = ["differing_settings", "load_plan", "parse_plan", "trial_id", "variant_id"]
+__all__ = ["differing_settings", "grown", "load_plan", "parse_plan", "trial_id", "variant_id"]
 MAX_CELLS = 10_000
 MAX_TRIALS = 20_000
 """Largest number of trials of a grid, which are variants times seeds."""
@@ -60,13 +61,24 @@ def parse_plan(text: str, file: str, *, seeds: tuple[int, ...] | None = None) ->
     if document.value is None:
         raise _empty(document)
     grid = read_grid(document)
-    variants = _variants(_distinct([*_cells(grid, document), *_rows(grid)], document), grid, document)
     chosen = grid.seeds if seeds is None else seeds
+    search = search_of(grid, document, complete)
+    first = [_Cell(settings, "", ("search",)) for settings in first_variants(search, len(grid.rows))] if search else []
+    cells = [] if search else _cells(grid, document)
+    variants = _variants(_distinct([*cells, *_rows(grid), *first], document), grid, document, search)
     if len(variants) * len(chosen) > MAX_TRIALS:
         size = f"{len(variants)} variants with {len(chosen)} seeds are more than {MAX_TRIALS:,} trials"
         raise document.wrong(size, "Remove seeds or values.", ("seeds",) if seeds is None and grid.seeds else ())
     trials = tuple(Trial(trial_id(v.settings, seed), v.id, v.settings, seed) for v in variants for seed in chosen)
-    return Plan(Path(file).stem, variants, chosen, trials, grid.about)
+    return Plan(Path(file).stem, variants, chosen, trials, grid.about, search)
+
+
+def grown(plan: Plan, found: Sequence[Settings]) -> Plan:
+    """Return the plan of a search with further variants. Their names do not depend on other variants."""
+    names = plan.search.names if plan.search else ()
+    more = [Variant(variant_id(settings), label(settings, names), settings) for settings in found]
+    trials = [Trial(trial_id(v.settings, seed), v.id, v.settings, seed) for v in more for seed in plan.seeds]
+    return replace(plan, variants=(*plan.variants, *more), trials=(*plan.trials, *trials))
 
 
 def differing_settings(plan: Plan) -> tuple[str, ...]:
@@ -138,19 +150,19 @@ def _product(grid: Grid) -> Iterator[_Cell]:
     varying = [name for name, values in grid.axes.items() if len(set(values)) > 1]
     for i, row in enumerate(grid.paired or ({},)):
         for values in itertools.product(*grid.axes.values()):
-            settings = _settings({**grid.settings, **row, **dict(zip(grid.axes, values, strict=True))})
+            settings = complete({**grid.settings, **row, **dict(zip(grid.axes, values, strict=True))})
             named = f"{row['name']} {label(settings, varying)}".strip() if "name" in row else ""
             yield _Cell(settings, named, ("paired", i, "name") if row else ("axes",))
 
 
 def _rows(grid: Grid) -> list[_Cell]:
     return [
-        _Cell(_settings({**grid.settings, **row}), row.get("name", ""), ("rows", i, "name"))
+        _Cell(complete({**grid.settings, **row}), row.get("name", ""), ("rows", i, "name"))
         for i, row in enumerate(grid.rows)
     ]
 
 
-def _settings(given: Mapping[str, Any]) -> Settings:
+def complete(given: Mapping[str, Any]) -> Settings:
     """Return complete settings with plain Python values.
 
     Parsed YAML values keep their spelling, such as 1e-3 or 0.001, which must not change the ids of variants.
@@ -188,9 +200,10 @@ def _distinct(cells: Sequence[_Cell], document: Document) -> list[_Cell]:
     return list(found.values())
 
 
-def _variants(cells: Sequence[_Cell], grid: Grid, document: Document) -> tuple[Variant, ...]:
+def _variants(cells: Sequence[_Cell], grid: Grid, document: Document, search: Search | None) -> tuple[Variant, ...]:
     # Named rows are left out here, so that adding such a row does not rename the other variants.
-    names = differing([cell.settings for cell in cells if not cell.name]) or tuple(grid.axes) or NAMELESS
+    varied = search.names if search else differing([cell.settings for cell in cells if not cell.name])
+    names = varied or tuple(grid.axes) or NAMELESS
     taken = set[str]()
     variants = []
     for cell in cells:

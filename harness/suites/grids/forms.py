@@ -108,6 +108,26 @@ def _listed(kind: Any, alone: Any = None) -> Any:
     return Annotated[several, BeforeValidator(_several, json_schema_input_type=(alone or kind) | several)]
 
 
+def _ordered(given: Form) -> Form:
+    low, high = given.low, given.high  # type: ignore[attr-defined]
+    if low >= high:
+        raise ValueError(f"low is {shown(low)}, which is not below high\nExchange them, or write the setting once.")
+    if given.log and low <= 0:  # type: ignore[attr-defined]
+        raise ValueError("a logarithmic scale has no 0\nRaise low, or remove log.")
+    return given
+
+
+def _range(axis: Axis) -> Any:
+    """Return the pydantic type of a range of a setting's values."""
+    fields: dict[str, Any] = {
+        "low": (_value(axis), ...),
+        "high": (_value(axis), ...),
+        "log": (bool, Field(default=False, description="Try values on a logarithmic scale.")),
+    }
+    made = create_model(f"Range of {axis.name}", __base__=Form, **fields)
+    return Annotated[made, AfterValidator(_ordered)] | None
+
+
 # The models are generated from the table `AXES`, so that settings, rows and axes cannot differ.
 _SETTINGS: dict[str, Any] = {axis.name: (_value(axis), axis.default) for axis in AXES.values()}
 
@@ -164,6 +184,28 @@ _GRID: dict[str, Any] = {
     ),
     "rows": (list[RowForm], Field(default=[], description="Variants in addition to the combinations, one per row.")),
 }
+_RANGES: dict[str, Any] = {
+    axis.name: (_range(axis), None) for axis in AXES.values() if axis.kind in (int, float) and axis.name != "alpha"
+}
+RangesForm: Any = create_model("Ranges", __base__=Form, **_RANGES)
+_SEARCH: dict[str, Any] = {
+    "trials": (
+        Annotated[int, Field(ge=1, le=1000)],
+        Field(description="Number of variants to train, with those under `rows`."),
+    ),
+    "ranges": (
+        RangesForm,
+        Field(default=RangesForm(), description="For each setting, the lowest and the highest value to try."),
+    ),
+    "choices": (AxesForm, Field(default=AxesForm(), description="Lists of values to choose from.")),
+}
+SearchForm: type[Form] = create_model(
+    "Search", __base__=Form, __doc__="A search for good settings, instead of all combinations of axes.", **_SEARCH
+)
+_GRID["search"] = (
+    SearchForm | None,
+    Field(default=None, description="Search for good settings with Optuna, instead of axes: `trials` variants."),
+)
 GridForm: type[Form] = create_model("Grid", __base__=Form, __doc__="A grid of training settings.", **_GRID)
 
 
@@ -179,6 +221,8 @@ class Grid:
     paired: tuple[dict[str, Any], ...]
     exclude: tuple[dict[str, Any], ...]
     rows: tuple[dict[str, Any], ...]
+    search: dict[str, Any] | None = None
+    """`trials`, `ranges` and `choices`; None if the grid has no search."""
 
 
 def read_grid(document: Document) -> Grid:
@@ -194,4 +238,5 @@ def read_grid(document: Document) -> Grid:
         paired=tuple(given.get("paired", ())),
         exclude=tuple(given.get("exclude", ())),
         rows=tuple(given.get("rows", ())),
+        search=given.get("search"),
     )

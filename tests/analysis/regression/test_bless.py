@@ -9,6 +9,7 @@ import pytest
 
 from harness.cli import main
 from harness.core.training_outcome import Status
+from harness.storage.baselines import read_baseline
 from tests.support import run_pairs
 from tests.support.run_pairs import stored
 
@@ -42,3 +43,19 @@ def test_a_baseline_has_a_plain_name(here: Path, name: str) -> None:
     assert [path for path in sorted(here.rglob("*")) if path not in before] == (
         [here / "reports/baselines/workshop-quick-pocket.json"] if name == "" else []
     )
+
+
+def test_a_variant_that_left_a_race_is_no_part_of_a_baseline(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run with a race becomes a baseline without the variants that stopped, and the gate asks for these by name."""
+    results = run_pairs.results()
+    other = replace(results.variants[0], name="other")
+    left = replace(other, statuses=(Status.STOPPED,) * len(other.statuses))
+    for name, second in (("whole", other), ("raced", left)):
+        stored(replace(results, variants=(results.variants[0], second)), here / name)
+        assert main(["bless", name, "--name", name]) == 0
+    assert [row.name for row in read_baseline(here / "reports/baselines/raced.json").variants] == ["default"]
+    capsys.readouterr()
+    assert main(["gate", "raced", "--baseline", "whole"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "lacks variants of the baseline whole: other" in said
+    assert "without `--race`" in said

@@ -25,7 +25,7 @@ def check(page: Page) -> None:
     _effects(page)
 
 
-def _numbers(page: Page, id: str) -> list[list[str]] | None:
+def numbers(page: Page, id: str) -> list[list[str]] | None:
     """Return the texts of the table of numbers below a chart, its heading first; None if the chart is missing."""
     from tests.studies.recompute import rows, text
 
@@ -43,12 +43,12 @@ def _trade_offs(page: Page) -> None:
     from tests.studies.recompute import text
 
     run = page.run
-    keys = " ".join(text(each) for each in page.html.id("trade-off-section").all("li"))
     allowed = f"shown to lose less than {run.suite['margin']:g} points"
     if page.html.all("figure", id="trade-off"):
+        keys = " ".join(text(each) for each in page.html.id("trade-off-section").all("li"))
         page.checks.equal("trade-off", "margin", allowed if allowed in keys else keys, allowed)
     for id in ("trade-off", "memory-trade-off"):
-        if not (found := _numbers(page, id)):
+        if not (found := numbers(page, id)):
             continue
         heads, *body = found
         page.checks.equal(
@@ -117,7 +117,7 @@ def _percent(rate: Data | None) -> str:
 def _epochs(page: Page) -> None:
     """Check pass rates after every epoch: the last against the answers, the others against results.json."""
     run = page.run
-    found = _numbers(page, "timeline")
+    found = numbers(page, "timeline")
     timelines = run.results["timelines"]
     page.checks.equal("epochs", "chart", str(bool(found)), str(bool(timelines)))
     if not found:
@@ -169,7 +169,7 @@ def _curves(page: Page) -> None:
         if t["steps"]
     ]
     for id, measure in (("curve-loss", "loss"), ("curve-grad-norm", "grad_norm")):
-        found = _numbers(page, id)
+        found = numbers(page, id)
         page.checks.equal("curves", id, str(bool(found)), str(bool(trainings)))
         for row, (number, seed, training) in zip(found[1:] if found else [], trainings, strict=True):
             page.checks.equal("curves", "variant and seed", f"{row[0]} {row[2]}", f"{number} {seed}")
@@ -209,7 +209,7 @@ def _key(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _shown(name: str, value: Any) -> str:
+def shown_setting(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and name == "learning_rate":
@@ -271,7 +271,7 @@ def _levels(page: Page, variants: Sequence[Data], names: Sequence[str]) -> list[
         pairs = [] if own == values[0] else _pairs(run, variants, names, values[0], own)
         shares = [_mean(run, members, (run.objective,)), _mean(run, members, GUARDED)]
         matched = _matched(run, pairs) or ("first value" if own == values[0] else ABSENT)
-        shown = ", ".join(_shown(name, x) for name, x in zip(names, own, strict=True))
+        shown = ", ".join(shown_setting(name, x) for name, x in zip(names, own, strict=True))
         made.append(
             (shown, str(len(members)), *(f"{100 * s:.0f}%" if s is not None else ABSENT for s in shares), matched)
         )

@@ -187,15 +187,52 @@ CONSTANTS = re.compile(r"\b95%|\b80% power|\ba T4\b|max_new_tokens")
 
 
 def check(page: Page) -> None:
-    """Check every sentence of the first section."""
+    """Check every sentence of the first screen, and of the section with its reasons."""
     from tests.studies.recompute import text
 
-    answer = page.html.id("answer")
-    tables = {id(each) for table in answer.all("table", class_="excerpts") for each in table.all()}
-    for tag in ("li", "p", "caption", "summary"):
-        for element in answer.all(tag):
-            if id(element) not in tables and "differs" not in (element.attributes.get("class") or ""):
-                Sentence(page, text(element), element).check()
+    for section in (page.html.id("answer"), *page.html.all("section", id="evidence")):
+        apart = [*section.all("table", class_="excerpts"), *section.all("ul", class_="chips")]
+        left_out = {id(each) for found in apart for each in found.all()}
+        for tag in ("li", "p", "caption", "summary"):
+            for element in section.all(tag):
+                if id(element) not in left_out:
+                    Sentence(page, text(element), element).check()
+    _chips(page)
+    _next(page)
+
+
+def _chips(page: Page) -> None:
+    """Check the settings of the first screen."""
+    from tests.studies.recompute import text
+    from tests.studies.recomputed.charts import shown_setting
+
+    chips = [text(chip) for found in page.html.all("ul", class_="chips") for chip in found.all("li")]
+    differs = page.run.outcome(page.run.chosen)["differs"] if page.run.chosen else {}
+    values = [shown_setting(name, value) for name, value in differs.items()]
+    page.checks.equal("settings", "number", str(len(chips)), str(len(values)))
+    for chip, value in zip(chips, values, strict=False):
+        page.checks.equal("settings", chip, str(chip.endswith(f" {value}")), "True")
+
+
+def _next(page: Page) -> None:
+    """Check in what the next trials differ from the variant that is named as nearest."""
+    from tests.studies.recompute import text
+    from tests.studies.recomputed.charts import shown_setting
+
+    for item in (item for section in page.html.all("section", id="try") for item in section.all("li")):
+        words = text(item)
+        if not words.startswith("Train once more like "):
+            continue
+        names = [
+            v["name"]
+            for v in page.run.variants
+            if words.startswith(f"Train once more like {' '.join(v['name'].split())}, but ")
+        ]
+        [near] = names[:1] or [""]
+        settings = page.run.outcome(near)["settings"] if near else {}
+        values = {shown_setting(name, value) for name, value in settings.items()}
+        for old in re.findall(r" instead of (.+?)(?:, (?=[a-z])| and (?=[a-z])|\.$)", words):
+            page.checks.equal("next", f"{old} in {words!r}", str(old in values), "True")
 
 
 @dataclass
@@ -386,7 +423,7 @@ class Sentence:
         self.equal("epochs", str(found.groups()), str((f"{own['enough']:g}", f"{own['epochs'][-1]['epoch']:g}")))
 
     def cost(self, found: re.Match[str]) -> None:
-        trained = counted(self.run.outcome(self.run.chosen or ""))
+        trained = counted(self.run.outcome(self.page.compared))
         seconds = float(np.mean([training["cost"]["seconds"]["value"] for training in trained]))
         outcome = self.run.outcome(self.run.chosen or "")
         alone = [each for each in outcome["costs"] if each["models"] == 1]
@@ -394,7 +431,7 @@ class Sentence:
         self.equal("cost", str(found.groups()), str((duration(seconds), memory(most))))
 
     def probe(self, found: re.Match[str]) -> None:
-        self.equal("probe", found[0].strip(), probes(counted(self.run.outcome(self.run.chosen or ""))))
+        self.equal("probe", found[0].strip(), probes(counted(self.run.outcome(self.page.compared))))
 
     def cap(self, found: re.Match[str]) -> None:
         cap = self.run.results["run"]["provenance"]["machine"]["memory_cap"] or 0
@@ -479,6 +516,30 @@ class Sentence:
         ]
         self.equal("answers without a score", found[1], str(len(own)))
 
+    def share_of_cases(self, found: re.Match[str]) -> None:
+        """The pass rates of the first screen."""
+        base = self.run.rate(self.run.base_of(self.page.compared), (found[2],), self.split)
+        own = self.run.rate(self.page.compared, (found[2],), self.split)
+        self.equal("shares", str((found[1], found[3])), str((own.percent, base.percent)))
+
+    def lost_most(self, found: re.Match[str]) -> None:
+        from tests.studies.recomputed.kinds import lost_most
+
+        self.equal(
+            "kinds lost",
+            " ".join(self.words[self.words.index("Lost most:") :].split()),
+            " ".join(lost_most(self.page).split()),
+        )
+
+    def fitting(self, found: re.Match[str]) -> None:
+        ended = [set(v["statuses"]) for v in self.run.variants]
+        known = [own for own in ended if own and own <= {"succeeded", "diverged", "out of memory"}]
+        fit = sum("out of memory" not in own for own in known)
+        self.equal("trainings that fit", str(found.groups()), str((str(fit), str(len(known)))))
+
+    def foretold(self, found: re.Match[str]) -> None:
+        self.equal("predicted", found[1], str(sum("predicted" in v["bases"] for v in self.run.variants)))
+
 
 SHARE = r"(\d+% \(\d+ of \d+\))"
 COUNTS = (
@@ -491,6 +552,12 @@ CUT = (
 )
 LEVEL = r"with (?P<level>95|80)% confidence"
 RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
+    (r"(\d+%) of the (?:held-out )?(learn|generalise|retain|avoid) cases pass; the base passes (\d+%)",
+     Sentence.share_of_cases),
+    (r"Lost most: .*", Sentence.lost_most),
+    (r"(\S+ (?:s|min|h)), (\S+ [MG]iB)(?= to train it)", Sentence.cost),
+    (r"(\d+) of (\d+) trainings fit", Sentence.fitting),
+    (r"(\d+) of them were predicted", Sentence.foretold),
     (r"The base passes (?:[\d,]+ of [\d,]+ (?:retain|avoid)(?:, | and )?)+ cases", Sentence.base_counts),
     (r"; (\d+) of the others were cut at (\d+) tokens?", Sentence.base_cut),
     (r"shown to lose less than (\S+) points with a probability of only (\d+)%", Sentence.power),

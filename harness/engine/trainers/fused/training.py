@@ -42,7 +42,7 @@ from harness.engine.trainers.fused.initialisation import (
 from harness.engine.trainers.fused.layout import PassRow
 from harness.engine.trainers.fused.passes import even_passes, padded, passes
 from harness.engine.trainers.fused.stack import Stack
-from harness.engine.trainers.fused.trial_state import TrialState
+from harness.engine.trainers.fused.trial_state import SavedState, TrialState
 from harness.engine.trainers.protocol import TrainingResult, TrialInput, TrialProgress
 from harness.engine.trainers.sft import TrainingLog, sft_arguments
 from harness.hardware.estimate.passes import PASS_TOKENS
@@ -73,10 +73,18 @@ class FusedResult(TrainingResult):
 
     weights: dict[str, Pair]
     config: LoraConfig
+    state: SavedState | None = None
+    """The state of a training that stopped before its end."""
 
     def save(self, folder: Path) -> None:
         """Write the adapter in PEFT's files, as the reference trainer does."""
         save_weights(self.weights, self.config, folder)
+
+    def save_state(self, folder: Path) -> None:
+        """Write the state of a training that stopped before its end."""
+        if self.state is None:
+            raise ValueError("this training did not stop before its end")
+        self.state.write(folder)
 
 
 @dataclass(frozen=True)
@@ -177,8 +185,12 @@ class _Run:
     def _state(self, trial: TrialInput, initial: InitialAdapter, progress: TrialProgress) -> TrialState:
         half = self._autocast == "float16"
         log = TrainingLog(allow_skipped=half, progress=partial(progress, trial.name), keep=trial.keep)
+        log.until = trial.until
         arguments = sft_arguments(self._base, trial.settings, trial.seed, "unused")
-        return TrialState(trial.rows, trial.settings, trial.seed, arguments, log, initial, scaled=half)
+        state = TrialState(trial.rows, trial.settings, trial.seed, arguments, log, initial, scaled=half)
+        if trial.state:
+            state.restore(trial.state)
+        return state
 
     def go(self) -> Iterator[FusedResult]:
         """Train round by round until every trial has ended."""
@@ -228,6 +240,7 @@ class _Run:
             tokens=log.tokens,
             weights=state.weights(),
             config=self._configs[slot],
+            state=state.saved() if state.stopped else None,
             fingerprint=None if log.diverged else state.fingerprint(self._base),
             keeping=log.keeping,
         )
@@ -277,7 +290,7 @@ class _Run:
         for slot, (state, config, loss, norm) in enumerate(each):
             state.step(loss, norm / state.scale.value, self.stack, slot)
             if state.window.ends_epoch and not state.ended:
-                state.log.end_epoch(partial(_save_now, state, config))
+                state.stopped = state.log.end_epoch(partial(_save_now, state, config))
 
     def _groups(self, owners: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
         """Divide rows into passes; return the indices of each pass's rows."""

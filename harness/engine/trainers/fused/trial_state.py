@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.settings import Settings
@@ -12,7 +13,8 @@ from harness.core.training_outcome import Fingerprint
 from harness.engine.loading import Base, attention_of
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.fused.vectors import in_main_memory, pairs_of, shapes_of
-from harness.engine.trainers.sft import TrainingLog, check_gradients, fingerprint_of
+from harness.engine.trainers.sft import LOG, LogState, TrainingLog, check_gradients, fingerprint_of
+from harness.storage.records import read_record, write_record
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +30,8 @@ FIRST_SCALE = 2.0**16
 """The loss scale of the first step, as in torch.amp.GradScaler."""
 ELEMENTWISE = ("AdamW", "Adagrad", "RMSprop", "SGD")
 """PyTorch optimizers whose update does not depend on a tensor's shape (8-bit optimizers and Adafactor depend on it)."""
+_STATE = "state.pt"
+"""File of the tensors in the state of a training."""
 _CLIP_EPSILON = 1e-6
 """Added to a norm before clipping divides by it, as torch.nn.utils.clip_grad_norm_ does."""
 
@@ -68,6 +72,14 @@ class LossScale:
         self.value = FIRST_SCALE if used else 1.0
         self._used = used
         self._taken = 0
+
+    def state(self) -> tuple[float, int]:
+        """Return the scale, and the number of steps since it changed or an update was skipped."""
+        return self.value, self._taken
+
+    def restore(self, state: tuple[float, int]) -> None:
+        """Continue with the result of `state`."""
+        self.value, self._taken = state
 
     def update(self, *, skipped: bool) -> None:
         """Halve the scale after a skipped step; double it after `GROWTH_INTERVAL` steps without a skipped one."""
@@ -110,6 +122,8 @@ class TrialState:
         self._shapes = shapes_of(initial.adapter.weights)
         self._own = [torch.nn.Parameter(half) for half in _halves(initial.adapter.weights)]
         self._optimizer, self._scheduler = self._optimize()
+        self.stopped = False
+        """Whether the training stops here before its end, so that it can be continued."""
 
     @property
     def size(self) -> int:
@@ -127,8 +141,8 @@ class TrialState:
 
     @property
     def ended(self) -> bool:
-        """Whether the trial has diverged or taken all its steps."""
-        return bool(self.log.diverged) or len(self.log.steps) == self.total
+        """Whether the trial has diverged, stops before its end, or has taken all its steps."""
+        return self.stopped or bool(self.log.diverged) or len(self.log.steps) == self.total
 
     def next_window(self) -> Window:
         """Advance to the window of the next optimizer step, and return it."""
@@ -147,6 +161,29 @@ class TrialState:
     def weights(self) -> dict[str, Pair]:
         """Return copies of the current `A`, (rank, in), and `B`, (out, rank), in main memory, by module."""
         return pairs_of(in_main_memory(self._vector.detach()), self._shapes)
+
+    def saved(self) -> SavedState:
+        """Return a copy, in main memory, of everything from which the training continues."""
+        parts = {
+            "weights": self._vector.detach(),
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "scale": self.scale.state(),
+        }
+        return SavedState(_in_main_memory(parts), self.log.state())
+
+    def restore(self, folder: Path) -> None:
+        """Continue from the state that `SavedState.write` wrote; to be called before the first step."""
+        import torch
+
+        parts = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        self._vector.data.copy_(parts["weights"])
+        self._optimizer.load_state_dict(parts["optimizer"])
+        self._scheduler.load_state_dict(parts["scheduler"])
+        self.scale.restore(parts["scale"])
+        self.log.restore(read_record(folder / LOG, LogState))
+        for _ in self.log.steps:
+            next(self._windows)
 
     def fingerprint(self, base: Base) -> Fingerprint:
         """Build the fingerprint that the reference trainer would give the same training."""
@@ -209,6 +246,32 @@ class TrialState:
         self.log.count(sum(len(row.input_ids) for row in rows), sum(row.supervised for row in rows))
         logs = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "epoch": self.window.epoch}
         self.log.add(len(self.log.steps) + 1, self.total, logs)
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """The weights, optimizer, schedule and log of a training that stopped before its end."""
+
+    parts: Mapping[str, Any]
+    log: LogState
+
+    def write(self, folder: Path) -> None:
+        """Write the state into `folder`."""
+        import torch
+
+        torch.save(self.parts, folder / _STATE)
+        write_record(folder / LOG, self.log)
+
+
+def _in_main_memory(value: Any) -> Any:
+    """Return a copy of nested dictionaries, lists and tuples with all tensors in main memory."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return in_main_memory(value.detach())
+    if isinstance(value, dict):
+        return {key: _in_main_memory(each) for key, each in value.items()}
+    return type(value)(map(_in_main_memory, value)) if isinstance(value, list | tuple) else value
 
 
 def _halves(pairs: Mapping[str, Pair]) -> list[torch.Tensor]:

@@ -1,0 +1,198 @@
+"""Forecasts what a race saves: simulated races of the same plan and suite, decided by the rule of `racing`.
+
+The simulated variants differ as those of small grids do: the objective's cases have different difficulties, variants
+have different final pass rates, some fail, some lose much of what the base model can do, and all learn quickly at
+first. These are assumptions; what a race really saves depends on how different its variants are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.analysis import racing
+from harness.analysis.losses import GUARDED
+from harness.analysis.racing import Entrant, Race
+from harness.analysis.score_table import Cell, ScoreTable
+from harness.analysis.statistics import Scores
+from harness.core.settings import Variant
+from harness.core.suite import Case, Split, Suite
+
+RACES = 40
+"""Number of simulated races of a forecast."""
+BASE_RATE = 0.7
+"""Assumed pass rate of the base model on `retain` and `avoid` cases."""
+_CELLS = (Cell(0, 1, 0.0), Cell(1, 1, 1.0))
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How the simulated variants differ. Abilities are on the logit scale."""
+
+    ability: float = 0.7
+    """Standard deviation of the variants' final abilities."""
+    failing: float = 0.15
+    """Share of the variants that hardly learn."""
+    forgetting: float = 0.3
+    """Share of the variants that lose 20 to 60 points of what the base passes. The others lose at most 10."""
+    difficulty: float = 1.5
+    """Standard deviation of the difficulty of groups of cases."""
+    seeds: float = 0.3
+    """Standard deviation of the abilities of a variant's seeds."""
+    speed: float = 0.24
+    """Share of a training after which 63% of the final pass rate is reached."""
+    speeds: float = 0.0
+    """Standard deviation of the logarithm of the variants' speeds."""
+    kept: float = 0.8
+    """Share of the cases whose chance result is the same at the next look."""
+
+
+@dataclass(frozen=True)
+class Raced:
+    """The outcome of one race."""
+
+    stopped: Mapping[str, float]
+    """Variant id to the share of its training after which it stopped."""
+    best_stopped: bool
+    """Whether the variant stopped that is truly the best of those that lose less than the margin."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What simulated races save, as shares of the full run. Each is a mean over races."""
+
+    training: float
+    """Share of the training that is saved."""
+    low: float
+    high: float
+    """The 10% and the 90% quantile of the share of the training that is saved."""
+    asked: float
+    """Number of answers of a race, relative to those of the full run."""
+    best_stopped: float
+    """Share of the races that stopped the best variant."""
+
+
+def forecast(
+    suite: Suite,
+    variants: Sequence[Variant],
+    seeds: int,
+    weights: Mapping[str, float],
+    *,
+    races: int = RACES,
+    differences: Differences = Differences(),
+) -> Forecast:
+    """Simulate races of these variants. `weights` has the cost of each variant's whole training, in any unit."""
+    race = racing.race_of(variants)
+    ran = [simulate(suite, race, variants, seeds, np.random.default_rng(n), differences) for n in range(races)]
+    whole = sum(weights.values())
+    saved = [sum(weights[name] * (1 - share) for name, share in each.stopped.items()) / whole for each in ran]
+    low, high = (float(each) for each in np.quantile(saved, (0.1, 0.9)))
+    asked = [_asked(suite, race, variants, each) for each in ran]
+    best = [each.best_stopped for each in ran]
+    return Forecast(float(np.mean(saved)), low, high, float(np.mean(asked)), float(np.mean(best)))
+
+
+def _asked(suite: Suite, race: Race, variants: Sequence[Variant], raced: Raced) -> float:
+    """Return the number of answers of trained variants, relative to a run without a race."""
+    main, look = len(suite.of(Split.MAIN)), len(racing.cases_of(suite))
+    asked = main * (len(variants) - len(raced.stopped))
+    epochs = {variant.id: variant.settings.epochs for variant in variants}
+    for one in race.looks:
+        asked += look * sum(raced.stopped.get(name, 1.0) * epochs[name] >= at - 1e-9 for name, at in one.items())
+    return asked / (main * len(variants))
+
+
+def simulate(
+    suite: Suite,
+    race: Race,
+    variants: Sequence[Variant],
+    seeds: int,
+    rng: np.random.Generator,
+    differences: Differences = Differences(),
+) -> Raced:
+    """Simulate one race of variants with random differences."""
+    field_ = _Field(suite, variants, seeds, rng, differences)
+    stopped: dict[str, float] = {}
+    for look in race.looks:
+        left = [variant for variant in variants if variant.id not in stopped]
+        shares = {each.id: look[each.id] / each.settings.epochs if each.id in look else 1.0 for each in left}
+        entrants = [field_.entrant(each.id, shares[each.id]) for each in left]
+        gone = racing.leaving(suite, race, entrants)
+        stopped |= {name: shares[name] for name in gone if shares[name] < 1}
+    return Raced(stopped, field_.best in stopped)
+
+
+@dataclass
+class _Field:
+    """The variants of a simulated race, with their chances and what they have drawn so far."""
+
+    suite: Suite
+    variants: Sequence[Variant]
+    seeds: int
+    rng: np.random.Generator
+    differences: Differences
+    _drawn: dict[str, Scores] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rng, way, count = self.rng, self.differences, len(self.variants)
+        cases = racing.cases_of(self.suite)
+        wanted = racing.objective_of(self.suite)
+        self._objective = [case for case in cases if case.role is wanted]
+        self._guarded = [case for case in cases if case.role in GUARDED and case.role is not wanted]
+        self._difficulty = self._by_group(self._objective, way.difficulty)
+        ability = np.where(rng.random(count) < way.failing, -4.0, 1.0 + way.ability * rng.standard_normal(count))
+        lossy = rng.random(count) < way.forgetting
+        loss = np.where(lossy, rng.uniform(0.2, 0.6, count), rng.uniform(0.0, 0.1, count))
+        speed = way.speed * np.exp(way.speeds * rng.standard_normal(count))
+        names = [variant.id for variant in self.variants]
+        self._ability, self._loss, self._speed = (
+            dict(zip(names, each.tolist(), strict=True)) for each in (ability, loss, speed)
+        )
+        self._shift = {name: way.seeds * rng.standard_normal(self.seeds) for name in names}
+        retained = self._by_group(self._guarded, way.difficulty)
+        self._able = _logistic(retained + np.log(BASE_RATE / (1 - BASE_RATE)) * 1.5)
+        passed = rng.random(len(self._guarded)) < self._able
+        self._base = ScoreTable((0,), {c.id: {0: _CELLS[int(p)]} for c, p in zip(self._guarded, passed, strict=True)})
+
+    @property
+    def best(self) -> str:
+        """The variant with the highest final pass rate of those that lose less than the margin, if there are any."""
+        safe = [name for name, loss in self._loss.items() if 100 * loss < self.suite.margin or not self._guarded]
+        return max(safe, key=lambda name: float(self._chances(name, 1.0)[: len(self._objective)].mean()), default="")
+
+    def entrant(self, name: str, share: float) -> Entrant:
+        """Return a variant after this share of its training."""
+        size = (self.seeds, len(self._objective) + len(self._guarded))
+        fresh, old = self.rng.random(size), self._drawn.get(name)
+        if old is not None:
+            fresh = np.where(self.rng.random(size) < self.differences.kept, old, fresh)
+        self._drawn[name] = fresh
+        passed = fresh < self._all_chances(name, share)
+        cells = {
+            case.id: {seed: _CELLS[int(passed[seed, n])] for seed in range(self.seeds)}
+            for n, case in enumerate([*self._objective, *self._guarded])
+        }
+        seeds = tuple(range(self.seeds))
+        return Entrant(name, ScoreTable(seeds, cells), self._base, seeds, share)
+
+    def _all_chances(self, name: str, share: float) -> Scores:
+        return np.stack([self._chances(name, share, float(shift)) for shift in self._shift[name]])
+
+    def _chances(self, name: str, share: float, shift: float = 0.0) -> Scores:
+        learned = (1 - np.exp(-share / self._speed[name])) / (1 - np.exp(-1 / self._speed[name]))
+        objective = learned * _logistic(self._ability[name] + shift + self._difficulty)
+        return np.concatenate([objective, self._able * (1 - self._loss[name] * share)])
+
+    def _by_group(self, cases: Sequence[Case], spread: float) -> Scores:
+        """Draw the difficulty of each case. Half of its variance is shared by the cases of a group."""
+        groups = [case.group or case.id for case in cases]
+        common = {group: self.rng.standard_normal() for group in dict.fromkeys(groups)}
+        own = self.rng.standard_normal(len(cases))
+        both = np.array([common[group] for group in groups]) + own
+        return np.asarray(spread * both / np.sqrt(2), dtype=np.float64)
+
+
+def _logistic(x: Scores) -> Scores:
+    return np.asarray(1 / (1 + np.exp(-x)), dtype=np.float64)

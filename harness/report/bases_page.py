@@ -1,0 +1,213 @@
+"""The page of several runs of one suite on different base models: which base, which settings, what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.analysis import statistics
+from harness.analysis.next_trials import next_steps
+from harness.core import wording
+from harness.core.errors import UsageError
+from harness.core.quantities import interval, points
+from harness.core.run_results import Finding, Outcome, Results
+from harness.core.suite import Role
+from harness.report import formatting
+from harness.report.charts import learned_lost
+from harness.report.charts.drawing import Chart
+from harness.report.charts.learned_lost import Mark
+from harness.report.first_screen import FirstScreen, first_screen
+from harness.report.headline import chosen, highest_pass_rate
+from harness.report.kinds import KindCell, of_variant
+from harness.report.pass_rates import RoleScores, scores_by_role, shared_cases
+
+
+@dataclass(frozen=True)
+class BaseRow:
+    """One base model with its best variant."""
+
+    number: int
+    name: str
+    """The model's name; if two runs have the same model, with the run's directory."""
+    banner: str
+    """What may not be concluded from this model; empty if there is nothing to say."""
+    title: str
+    """The verdict in short: `confirmed`, `not confirmed`, `refuted` or `nothing chosen`."""
+    variant: str
+    """The chosen variant; the one with the highest pass rate if none was chosen; empty if none has answers."""
+    first: FirstScreen
+    """What the first screen of the run's own page says."""
+    cells: tuple[KindCell, ...]
+    """What the variant did with each kind of cases, in the order of `BasesPage.kinds`."""
+
+
+@dataclass(frozen=True)
+class BasesPage:
+    """Content of the page of several runs."""
+
+    now: str
+    suite: str
+    answer: str
+    reasons: tuple[str, ...]
+    rows: tuple[BaseRow, ...]
+    kinds: tuple[tuple[Role, str], ...]
+    chart: Chart | None
+    runs: tuple[tuple[str, str], ...]
+    """The directory of each run, and the command that made it."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run with the variant that is shown, and this variant's scores on the objective."""
+
+    root: Path
+    results: Results
+    name: str
+
+    @property
+    def shown(self) -> Outcome | None:
+        wanted = self.results.choice.variant or highest_pass_rate(self.results)
+        return next((v for v in self.results.variants if v.name == wanted), None)
+
+    @property
+    def verdict(self) -> str:
+        if chosen(self.results) is None:
+            return "nothing chosen"
+        found = self.results.choice.confirmation
+        return (found.finding if found else Finding.NOT_CONFIRMED).value
+
+    @property
+    def held_out(self) -> Outcome | None:
+        """The shown variant on held-out cases, if it was confirmed or refuted there."""
+        again = self.results.confirmed
+        return again if again and self.shown and again.name == self.shown.name and again.rates else None
+
+    @property
+    def scores(self) -> RoleScores | None:
+        samples = self.results.confirmed_samples if self.held_out else self.results.samples
+        found = scores_by_role(self.results, samples)
+        return found.get((self.shown.name, self.results.choice.objective)) if self.shown else None
+
+
+def bases_page(runs: Sequence[tuple[Path, Results]], now: str) -> BasesPage:
+    """Return the content of the page. `now` is the time of writing.
+
+    Raises:
+        UsageError: the runs do not ask the same cases.
+    """
+    _check(runs)
+    names = [results.run.model.name for _, results in runs]
+    found = [
+        _Run(root, results, name if names.count(name) == 1 else f"{name} ({root.name})")
+        for (root, results), name in zip(runs, names, strict=True)
+    ]
+    kinds = _kinds(found)
+    answer, reasons = _answer(found)
+    return BasesPage(
+        now=now,
+        suite=runs[0][1].run.suite.name,
+        answer=answer,
+        reasons=reasons,
+        rows=tuple(_row(number, run, kinds) for number, run in enumerate(found, 1)),
+        kinds=kinds,
+        chart=_chart(found),
+        runs=tuple((str(run.root), run.results.run.provenance.command) for run in found),
+    )
+
+
+def _check(runs: Sequence[tuple[Path, Results]]) -> None:
+    (first_root, first), *others = runs
+    for root, results in others:
+        one, two = ({(c.id, c.role, c.split) for c in each.run.suite.cases} for each in (first, results))
+        if one != two:
+            case = min(one ^ two)[0]
+            raise UsageError(
+                f"{first_root} and {root} ask different cases ({case!r} is only in one of them, or has another role)",
+                remedy="Run the same suite on each model, then report these runs.",
+            )
+
+
+# --- which base --------------------------------------------------------------------------------------------------
+
+
+def _answer(runs: Sequence[_Run]) -> tuple[str, tuple[str, ...]]:
+    """Say which base to use: of the confirmed ones, the one that passes most; and how far it is from the others."""
+    confirmed = [run for run in runs if run.verdict == Finding.CONFIRMED and run.scores and run.scores.cases]
+    toys = [run.name for run in runs if run.results.run.model.toy]
+    if len(toys) < len(runs):  # what holds for a toy model holds for it only
+        confirmed = [run for run in confirmed if run.name not in toys]
+    objective = runs[0].results.choice.objective
+    if not confirmed:
+        return "No base can be recommended: on none of them was a variant confirmed.", ()
+    best = max(confirmed, key=lambda run: _mean(run.scores))
+    assert best.shown is not None
+    reasons = [_against(best, other, objective) for other in confirmed if other is not best]
+    left_out = [run.name for run in runs if run not in confirmed and run.name not in toys]
+    if left_out:
+        reasons.append(f"Not considered, because nothing was confirmed on it: {wording.listed(left_out)}.")
+    if toys:
+        reasons.append(f"{wording.listed(toys)} is a toy model: it only shows how to read a report.")
+    return f"{best.name}, with {best.shown.name}", tuple(reasons)
+
+
+def _mean(scores: RoleScores | None) -> float:
+    return float(scores.scores.mean()) if scores and scores.scores.size else 0.0
+
+
+def _against(best: _Run, other: _Run, objective: Role) -> str:
+    assert best.scores
+    assert other.scores
+    common = shared_cases((best.scores, other.scores))
+    if not common:
+        return f"{best.name} and {other.name} have no {objective} case in common."
+    mine, theirs = best.scores.on(common), other.scores.on(common)
+    moved = statistics.difference(theirs.scores, mine.scores, mine.groups)
+    size = f"{points(100 * moved.value)} points ({interval(100 * moved.low, 100 * moved.high)} with 95% confidence)"
+    if moved.low > 0:
+        return f"On {objective} cases it passes more than {other.name}: by {size}."
+    return (
+        f"On {objective} cases it cannot be told apart from {other.name}: it passes {size} more. Take the cheaper one."
+    )
+
+
+# --- rows, kinds and chart ------------------------------------------------------------------------------------------
+
+
+def _row(number: int, run: _Run, kinds: Sequence[tuple[Role, str]]) -> BaseRow:
+    results, shown = run.results, run.shown
+    cells = of_variant(results, shown) if shown else {}
+    return BaseRow(
+        number=number,
+        name=run.name,
+        banner=formatting.banner(results.run.model),
+        title=run.verdict,
+        variant=shown.name if shown else "",
+        first=first_screen(results, chosen(results), shown, next_steps(results)),
+        cells=tuple(cells.get(kind, KindCell(0.0, 0.0, 0.0, 0)) for kind in kinds),
+    )
+
+
+def _kinds(runs: Sequence[_Run]) -> tuple[tuple[Role, str], ...]:
+    found = (kind for run in runs if run.shown for kind in of_variant(run.results, run.shown))
+    order = [Role.RETAIN, Role.AVOID, Role.GENERALISE, Role.LEARN]
+    return tuple(sorted(dict.fromkeys(found), key=lambda kind: order.index(kind[0])))
+
+
+def _chart(runs: Sequence[_Run]) -> Chart | None:
+    """Draw what the best variant of each base passes, against what it lost."""
+    marks = [mark for number, run in enumerate(runs, 1) if (mark := _mark(number, run))]
+    return learned_lost.of_bases(marks, runs[0].results) if marks else None
+
+
+def _mark(number: int, run: _Run) -> Mark | None:
+    own = run.held_out or run.shown
+    loss, scores = own.loss if own else None, run.scores
+    span = scores.span if scores else None
+    if own is None or loss is None or loss.points is None or span is None:
+        return None
+    rate = 100 * _mean(scores)
+    return Mark(
+        number, run.name, rate, 100 * span.low, 100 * span.high, loss.points, loss.low, loss.high,
+        "chosen" if run.verdict == Finding.CONFIRMED else "not eligible", at=(loss.points, rate),
+    )  # fmt: skip

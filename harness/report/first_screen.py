@@ -1,0 +1,261 @@
+"""The first screen of the page: the verdict in a sentence, the settings, what was learned, lost and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.analysis import losses, power
+from harness.analysis.confirmation import LEVEL
+from harness.analysis.next_trials import NextSteps, NextTrial
+from harness.analysis.selection import gpu_memory
+from harness.core import wording
+from harness.core.claims import cost_claim, gpu_of, machine_claim
+from harness.core.machine import Machine
+from harness.core.measurement import Phase
+from harness.core.quantities import interval, points, quantity
+from harness.core.run_results import Change, Finding, Loss, Outcome, Results
+from harness.core.setting_text import in_report
+from harness.core.settings import AXES
+from harness.core.training_outcome import Status
+from harness.core.units import DeviceKind
+from harness.report import formatting
+from harness.report.kinds import of_variant
+
+MOST_KINDS = 3
+"""Number of kinds of cases that are named as lost."""
+MUCH_OF_A_KIND = 0.2
+"""A kind of cases is named as lost if at least this share of its cases was lost, net."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the three figures of the first screen: its title, the figure, what it says, and further sentences."""
+
+    title: str
+    figure: str
+    says: str
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TryNext:
+    """The first thing to try next: a sentence, and the code or command that it names."""
+
+    sentence: str
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """Content of the first screen."""
+
+    verdict: str
+    """What the reader may do, in a sentence."""
+    word: str
+    """The class of the verdict: `confirmed`, `not-confirmed`, `refuted`, `nothing` or `fits`."""
+    settings: tuple[tuple[str, str], ...]
+    """Title and value of the settings that differ between the variants."""
+    shown: str
+    """Which variant the figures are about, if none was chosen."""
+    tiles: tuple[Tile, ...]
+    next: tuple[TryNext, ...]
+
+
+def first_screen(results: Results, best: Outcome | None, shown: Outcome | None, next_steps: NextSteps) -> FirstScreen:
+    """Return the first screen. Without a best variant, `shown` has the highest pass rate; None if none has answers."""
+    word, verdict = _verdict(results, best)
+    return FirstScreen(
+        verdict=verdict,
+        word=word,
+        settings=tuple((formatting.within_sentence(AXES[n].title), in_report(n, v)) for n, v in best.differs.items())
+        if best
+        else (),
+        shown=f"The figures are those of {shown.name}, which was not chosen." if shown and not best else "",
+        tiles=tuple(_tiles(results, shown)) if shown else (),
+        next=tuple(_next(results, next_steps)),
+    )
+
+
+# --- the verdict -------------------------------------------------------------------------------------------------
+
+
+def _verdict(results: Results, best: Outcome | None) -> tuple[str, str]:
+    """Return the class of the verdict, and the sentence."""
+    model = results.run.model.name
+    if best is None:
+        few = power.too_few_passes(results)
+        return "nothing", few or " ".join(results.choice.reasons[:1])
+    found = results.choice.confirmation if results.confirmed else None
+    if found is None:
+        return "not-confirmed", "Not confirmed: no held-out cases have tested it. The best of many is partly lucky."
+    if found.finding is Finding.REFUTED:
+        return "refuted", "Refuted: its held-out cases under fresh seeds speak against it. Do not use it."
+    if found.finding is Finding.NOT_CONFIRMED:
+        return "not-confirmed", (
+            "Not confirmed: its held-out cases under fresh seeds show neither that it keeps enough and gains, nor the "
+            "opposite. Do not rely on it yet."
+        )
+    use = "" if results.run.model.toy else f" Use it for {model}."
+    return "confirmed", (
+        "Confirmed: on held-out cases under fresh seeds, it gains, and it loses less than the suite allows." + use
+    )
+
+
+# --- the three figures ---------------------------------------------------------------------------------------------
+
+
+def _tiles(results: Results, shown: Outcome) -> Iterator[Tile]:
+    again = results.confirmed if results.confirmed and results.confirmed.name == shown.name else None
+    held_out = bool(again and again.rates)
+    base = results.confirmed_base if held_out else results.base_of(shown)
+    own = again if held_out and again else shown
+    if (base or results.base).rates:
+        yield _learned(results, base or results.base, own, held_out)
+        yield _lost(results, shown, own, held_out)
+    yield _costs(shown, results.run.provenance.machine)
+
+
+def _learned(results: Results, base: Outcome, own: Outcome, held_out: bool) -> Tile:
+    objective = results.choice.objective
+    which = f"{'held-out ' if held_out else ''}{objective} cases"
+    rate = formatting.percent(own.rates.get(objective))
+    change = own.changes.get(objective)
+    says = f"of the {which} pass; the base passes {formatting.percent(base.rates.get(objective))}."
+    return Tile("Learned", rate, says, (_change(change, which),) if change else ())
+
+
+def _change(change: Change, which: str) -> str:
+    more = "more" if change.points >= 0 else "less"
+    low, high = (-change.high, -change.low) if change.points < 0 and change.high < 0 else (change.low, change.high)
+    return (
+        f"On {which}, {points(abs(change.points))} points {more} than the base ({interval(low, high)} with 95% "
+        "confidence)."
+    )
+
+
+def _lost(results: Results, shown: Outcome, own: Outcome, held_out: bool) -> Tile:
+    loss, margin = own.loss, results.run.suite.margin
+    which = f"{'held-out ' if held_out else ''}retain and avoid cases"
+    most = _lost_most(results, shown)
+    if loss is None:
+        return Tile("Lost", "not known", "The suite has no retain or avoid cases to compare.", most)
+    if loss.points is None:
+        return Tile("Lost", "not known", f"The base passes none of the {which}, so no loss can be measured.", most)
+    figure = f"{points(abs(loss.points))} points" if points(abs(loss.points)) != "0" else "nothing"
+    turned = "is lost" if figure == "nothing" else "gained" if loss.points < 0 else "lost"
+    says = f"of what the base passes {turned} on {which}; {_bound(results, loss, held_out)}the suite allows {margin:g}."
+    return Tile("Lost", figure, says, most)
+
+
+def _bound(results: Results, loss: Loss, held_out: bool) -> str:
+    found = results.choice.confirmation
+    if held_out and found and found.upper is not None:
+        return f"{losses.less_than(found.upper)} with {100 * LEVEL:.0f}% confidence; "
+    if held_out:
+        return ""
+    return f"{interval(loss.low, loss.high)} lost with 95% confidence; "
+
+
+def _lost_most(results: Results, shown: Outcome) -> tuple[str, ...]:
+    """Name the kinds of retain and avoid cases of which most was lost, on the cases used for the choice."""
+    found = [
+        (cell.lost - cell.gained, role, kind, cell)
+        for (role, kind), cell in of_variant(results, shown).items()
+        if role in losses.GUARDED and cell.cases and cell.lost - cell.gained >= MUCH_OF_A_KIND * cell.cases
+    ]
+    found.sort(key=lambda each: -each[0])
+    if not found:
+        return ()
+    names = [
+        f"{kind} ({role}: {points(net)} of {wording.plural(cell.cases, 'case')})" for net, role, kind, cell in found
+    ]
+    return (f"Lost most: {wording.listed(names, MOST_KINDS)}.",)
+
+
+def _costs(shown: Outcome, machine: Machine) -> Tile:
+    train = shown.cost(Phase.TRAIN)
+    if train is None:
+        return Tile("Costs", "not known", "The training was not measured.")
+    on_gpu = gpu_memory(shown)
+    what = "GPU memory" if on_gpu else "main memory, with Python and libraries"
+    figure = f"{quantity(train.seconds)}, {quantity(on_gpu or train.peak())}"
+    says = f"to train it alone: time and peak of {what}; {cost_claim(train, machine)}."
+    if machine.kind is DeviceKind.CPU:
+        tell = (
+            f"Time and memory on a CPU say nothing about a GPU: this run cannot tell whether it fits {gpu_of(machine)}."
+        )
+        return Tile("Costs", figure, says, (tell,))
+    together = "A class whose students train at the same time, each on a GPU of their own, takes as long as one."
+    return Tile("Costs", figure, says, (together,))
+
+
+# --- what to try next ------------------------------------------------------------------------------------------------
+
+
+def nearest(results: Results, trial: NextTrial) -> Outcome | None:
+    """Return the variant whose settings are nearest to those of a trial: it differs in the fewest settings.
+
+    Of several, it is the chosen one, else the one with the nearest learning rate.
+    """
+    known = [v for v in results.variants if v.settings and v.rates]
+    chosen = results.choice.variant
+    return min(known, key=lambda v: (len(_differing(v, trial)), v.name != chosen, _rates_apart(v, trial)), default=None)
+
+
+def _rates_apart(variant: Outcome, trial: NextTrial) -> float:
+    """Return how far two learning rates are apart, as the logarithm of their ratio."""
+    assert variant.settings is not None
+    return abs(math.log(variant.settings.learning_rate / trial.settings.learning_rate))
+
+
+def _differing(variant: Outcome, trial: NextTrial) -> list[str]:
+    assert variant.settings is not None
+    return [name for name in AXES if getattr(variant.settings, name) != getattr(trial.settings, name)]
+
+
+def _next(results: Results, steps: NextSteps) -> Iterator[TryNext]:
+    if steps.nothing:
+        yield TryNext(_first_sentence(steps.nothing.reason), steps.nothing.command)
+    for trial in steps.trials[:2]:
+        near = nearest(results, trial)
+        if near is None or near.settings is None:
+            yield TryNext(trial.name)
+            continue
+        changed = wording.listed(
+            f"{formatting.within_sentence(AXES[n].title)} {in_report(n, getattr(trial.settings, n))} instead of "
+            f"{in_report(n, getattr(near.settings, n))}"
+            for n in _differing(near, trial)
+        )
+        yield TryNext(f"Train once more like {near.name}, but with {changed}.")
+    for sentence in steps.suite[:1]:
+        yield TryNext(f"{_first_sentence(sentence)}")
+
+
+def _first_sentence(text: str) -> str:
+    """Return the part of a text before its first colon or full stop that ends a sentence, with a full stop."""
+    ends = [place for sign in (": ", ". ") if (place := text.find(sign)) > 0]
+    return (text[: min(ends)] if ends else text.rstrip(".")) + "."
+
+
+# --- what fits, for models with random weights -----------------------------------------------------------------------
+
+
+def fits(results: Results) -> FirstScreen:
+    """Return the first screen of a run with random weights, of which only memory and time mean something."""
+    machine = results.run.provenance.machine
+    known = [v for v in results.variants if v.statuses and _is_known(v)]
+    fitting = [v for v in known if Status.OUT_OF_MEMORY not in v.statuses]
+    predicted = sum(any(v.predicted) for v in known)
+    by_prediction = f" {predicted} of them were predicted and not run." if predicted else ""
+    verdict = (
+        f"{len(fitting)} of {wording.plural(len(known), 'training')} fit {gpu_of(machine)}.{by_prediction}"
+        if machine.kind is not DeviceKind.CPU
+        else f"This run was on a CPU: it cannot tell what fits {gpu_of(machine)}."
+    )
+    return FirstScreen(verdict, "fits", (), f"Time and memory {machine_claim(machine)}.", (), ())
+
+
+def _is_known(variant: Outcome) -> bool:
+    return all(status in (Status.SUCCEEDED, Status.DIVERGED, Status.OUT_OF_MEMORY) for status in variant.statuses)

@@ -1,0 +1,83 @@
+"""The handout: one printed page about a run, for the participants of a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.analysis.next_trials import next_steps
+from harness.analysis.recommendation import recommend
+from harness.core.run_results import Results
+from harness.report import formatting, headline
+from harness.report.first_screen import FirstScreen, first_screen
+from harness.report.headline import Excerpt
+
+PROMPTS = 3
+"""Number of prompts that are shown before and after training."""
+LONGEST = 120
+"""Longest answer on the page, in characters."""
+
+
+@dataclass(frozen=True)
+class Handout:
+    """Content of the handout."""
+
+    results: Results
+    now: str
+    title: str
+    name: str
+    first: FirstScreen
+    excerpts: tuple[Excerpt, ...]
+    script: str
+    """Python code of the settings, without the rows that rehearsal adds; empty if they are not recommended."""
+    rehearsal: bool
+    """Whether these settings add rows to the training data."""
+    limits: tuple[str, ...]
+    """What may not be concluded."""
+
+
+def handout(results: Results, now: str) -> Handout:
+    """Return the content of the handout. `now` is the time of writing."""
+    best = headline.chosen(results)
+    compared = best.name if best else headline.highest_pass_rate(results)
+    shown = next((v for v in results.variants if v.name == compared), None)
+    advice = recommend(results)
+    return Handout(
+        results=results,
+        now=now,
+        title=f"{results.run.suite.name} · {results.run.model.name}",
+        name=best.name if best else "",
+        first=first_screen(results, best, shown, next_steps(results)),
+        excerpts=_both_ways(headline.excerpts(results, compared)),
+        script="\n".join(filter(None, (advice.lora_config, advice.sft_config))),
+        rehearsal=bool(best and best.settings and best.settings.rehearsal),
+        limits=tuple(_limits(results)),
+    )
+
+
+def _both_ways(found: tuple[Excerpt, ...]) -> tuple[Excerpt, ...]:
+    """Return three examples: two cases that were gained and one that was lost, if there are such."""
+    gained = [each for each in found if each.tuned_passed]
+    lost = [each for each in found if not each.tuned_passed]
+    chosen = [*gained[: PROMPTS - min(1, len(lost))], *lost][:PROMPTS]
+    return tuple(
+        replace(each, prompt=_short(each.prompt), base=_short(each.base), tuned=_short(each.tuned)) for each in chosen
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _limits(results: Results) -> list[str]:
+    run, found = results.run, [formatting.banner(results.run.model)]
+    found.append(
+        f"The settings were tried on {run.model.name} with the suite {run.suite.name}. Other models and other data "
+        "learn and forget differently."
+    )
+    if len(run.plan.seeds) == 1:
+        found.append("One training seed was tried. Another one may learn less or forget more.")
+    found.append(
+        "A share of passed cases is not the quality of every answer: read the answers of your own model before you use "
+        "it."
+    )
+    return [sentence for sentence in found if sentence]

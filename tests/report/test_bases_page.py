@@ -1,0 +1,82 @@
+"""Tests of the page of several runs on different base models, and of the handout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import UsageError
+from harness.core.run_results import Results
+from harness.report import render, render_bases, render_handout
+from harness.report.bases_page import bases_page
+from harness.report.report_files import Format, of_several
+from tests.support.parsed_html import parse
+from tests.support.report_runs import sample_run, stored
+
+
+def named(results: Results, name: str) -> Results:
+    return replace(results, run=replace(results.run, model=replace(results.run.model, name=name, digest=name)))
+
+
+def runs() -> list[tuple[Path, Results]]:
+    return [(Path("runs/one"), named(sample_run("cuda"), "one")), (Path("runs/two"), named(sample_run("cuda"), "two"))]
+
+
+def test_each_base_has_its_settings_and_figures() -> None:
+    """The table has for each base the figures that the first screen of its own report has, and links from the chart."""
+    page = parse(render_bases(runs(), now="now"))
+    for _, results in runs():
+        own = parse(render(results, now="now"))
+        for tile in own.all("div", class_="tile"):
+            assert tile.all("b")[0].text in page.id("bases-section").text
+    assert page.id("bases").all("svg")
+    assert len(page.id("bases-section").all("tbody")[0].all("tr")) == len(runs())
+
+
+def test_equal_bases_cannot_be_told_apart() -> None:
+    """If two bases pass equally many cases, the page says that they cannot be told apart."""
+    found = bases_page(runs(), "now")
+    verdicts = {row.title for row in found.rows}
+    if verdicts == {"confirmed"}:
+        assert "cannot be told apart" in " ".join(found.reasons)
+    else:
+        assert found.answer == "No base can be recommended: on none of them was a variant confirmed."
+
+
+def test_a_toy_is_not_recommended_beside_a_real_model() -> None:
+    """If one of the bases is the toy model, another one is recommended, or none."""
+    toy = replace(sample_run(), run=sample_run().run)
+    found = bases_page([*runs(), (Path("runs/toy"), toy)], "now")
+    assert not found.answer.startswith(toy.run.model.name)
+    assert any("toy model" in reason for reason in found.reasons)
+
+
+def test_other_cases_are_refused() -> None:
+    """Runs that ask different cases are refused, with the name of a case."""
+    (root, one), (other, two) = runs()
+    fewer = replace(two, run=replace(two.run, suite=replace(two.run.suite, cases=two.run.suite.cases[1:])))
+    with pytest.raises(UsageError, match="ask different cases"):
+        bases_page([(root, one), (other, fewer)], "now")
+
+
+def test_two_runs_on_one_base_are_compared(tmp_path: Path) -> None:
+    """`harness report RUN RUN` compares two runs on one base model, and shows which base for two base models."""
+    folders = [stored(results, tmp_path / root.name) for root, results in runs()]
+    again = stored(runs()[0][1], tmp_path / "again")
+    assert of_several(folders, Format.HTML, None).endswith("bases-one.html")
+    assert of_several([folders[0], again], Format.HTML, None).endswith("against-one.html")
+    with pytest.raises(UsageError, match="named twice"):
+        of_several([folders[0], folders[0]], Format.HTML, None)
+
+
+def test_the_handout_has_the_pick_and_its_limits() -> None:
+    """The handout names the choice with its settings, shows at most three prompts, and says what does not follow."""
+    whole = sample_run("cuda")
+    page = parse(render_handout(whole, now="now"))
+    assert whole.choice.variant
+    assert whole.choice.variant in page.id("answer").text
+    assert len(page.id("examples").all("tbody")[0].all("tr")) <= 3
+    assert whole.run.model.name in page.id("limits").text
+    assert not page.all("select")

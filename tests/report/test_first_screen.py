@@ -1,0 +1,88 @@
+"""Tests of the first screen of a run's page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.analysis.next_trials import NextTrial, next_steps
+from harness.core.run_results import Choice, Confirmation, Finding, Results
+from harness.core.training_outcome import Status
+from harness.report import first_screen, render
+from harness.report.headline import chosen
+from tests.support.parsed_html import parse
+from tests.support.report_runs import run_and_page, sample_run
+
+
+def first(results: Results) -> first_screen.FirstScreen:
+    best = chosen(results)
+    shown = best or next(v for v in results.variants if v.rates)
+    return first_screen.first_screen(results, best, shown, next_steps(results))
+
+
+def test_the_verdict_is_one_of_three_words() -> None:
+    """The first sentence says whether the choice is confirmed, not confirmed or refuted, as its confirmation does."""
+    whole = sample_run("cuda")
+    for finding in Finding:
+        choice = replace(whole.choice, confirmation=Confirmation(finding, ("Why.",)))
+        found = first(replace(whole, choice=choice))
+        assert found.verdict.lower().startswith(finding.value)
+    untested = replace(whole, confirmed=None, confirmed_base=None, confirmed_samples=())
+    assert first(untested).verdict.startswith("Not confirmed: no held-out cases have tested it")
+
+
+def test_three_figures_say_what_was_learned_lost_and_paid() -> None:
+    """The first screen has what was learned and lost on held-out cases, and time and memory with their basis."""
+    learned, lost, costs = first(sample_run("cuda")).tiles
+    assert (learned.title, lost.title, costs.title) == ("Learned", "Lost", "Costs")
+    assert "held-out generalise cases pass; the base passes" in learned.says
+    assert "the suite allows 40" in lost.says
+    assert "measured on Tesla T4" in costs.says
+
+
+def test_a_cpu_tells_nothing_about_a_gpu() -> None:
+    """In a run on a CPU, the cost says that the run cannot tell what fits a T4."""
+    *_, costs = first(sample_run()).tiles
+    assert any("this run cannot tell whether it fits a T4" in sentence for sentence in costs.more)
+
+
+def test_without_a_choice_the_first_screen_says_why() -> None:
+    """If no variant was chosen, the first sentence is the reason, and the figures name the variant they are about."""
+    none = replace(sample_run(), choice=Choice(None, ("Every variant loses too much.",)), confirmed=None)
+    found = first(none)
+    assert found.verdict == "Every variant loses too much."
+    assert "which was not chosen" in found.shown
+    assert found.settings == ()
+
+
+def test_the_nearest_variant_differs_in_the_fewest_settings() -> None:
+    """A trial is described by how it differs from the variant whose settings are nearest to its own."""
+    whole = sample_run()
+    settings = whole.variants[2].settings
+    assert settings
+    trial = NextTrial("more", replace(settings, rehearsal=20), "Try it.")
+    near = first_screen.nearest(whole, trial)
+    assert near
+    assert near.name == whole.variants[2].name
+
+
+def test_random_weights_say_what_fits() -> None:
+    """The page of random weights says how many trainings fit, and has no answers, kinds or pass rates."""
+    whole = sample_run("cuda")
+    shape = replace(whole, run=replace(whole.run, model=replace(whole.run.model, shape_only=True)))
+    known = [v for v in whole.variants if set(v.statuses) <= {Status.SUCCEEDED, Status.DIVERGED, Status.OUT_OF_MEMORY}]
+    page = parse(render(shape, now="now"))
+    fit = sum(Status.OUT_OF_MEMORY not in v.statuses for v in known)
+    assert f"{fit} of {len(known)} trainings fit a T4." in page.id("answer").text
+    assert page.id("fits").all("svg")
+    for id in ("cases", "kinds-section", "learned-lost-section", "evidence", "trade-off-section"):
+        assert not page.all(id=id), id
+
+
+def test_the_first_chart_is_gains_against_losses() -> None:
+    """The first chart of a page has a link for each variant with answers, which leads to its row in the table."""
+    made, page = run_and_page("t4")
+    figure = page.all("figure")[0]
+    assert figure.attributes["id"] == "learned-lost"
+    links = {link.attributes["href"] for link in figure.all("svg")[0].all("a")}
+    assert links == {f"#variant-{n}" for n, v in enumerate(made.variants, 1) if v.changes}
+    assert all(page.all(id=(link or "")[1:]) for link in links)

@@ -1,0 +1,43 @@
+"""Tests of the kinds of cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.analysis.score_table import score_tables
+from harness.core.suite import Role
+from harness.report import kinds
+from tests.support.report_runs import sample_run
+from tests.support.synthetic_runs import case
+
+
+def test_a_kind_is_the_group_or_the_name() -> None:
+    """A case's kind is its group, else its id without role and number; names with one first word are one kind."""
+    cases = [
+        case("retain-json-1", Role.RETAIN), case("retain-json-2", Role.RETAIN), case("retain-read-pet-1", Role.RETAIN),
+        case("retain-read-job-1", Role.RETAIN), case("retain-alone-1", Role.RETAIN),
+        replace(case("x", Role.LEARN), group="price"),
+    ]  # fmt: skip
+    found = kinds.kind_of(cases)
+    assert [found[each.id] for each in cases] == ["json", "json", "read-…", "read-…", kinds.OTHER, "price"]
+
+
+def test_cells_add_up() -> None:
+    """What a variant kept and lost of a kind is what the base passes of it, and no case is counted twice."""
+    whole = sample_run()
+    table = kinds.kinds(whole, score_tables(whole.samples, whole.run.suite.reducer))
+    assert table
+    rows = [row for _, own in table.rows for row in own]
+    assert sum(row.cases for row in rows) == sum(case.split == "main" for case in whole.run.suite.cases)
+    for row in rows:
+        for cell in row.cells:
+            assert abs(cell.kept + cell.lost - float(row.base)) < 0.06
+            assert cell.gained <= cell.cases - cell.kept - cell.lost + 1e-9
+
+
+def test_shades_follow_the_net_change() -> None:
+    """A cell is shaded by the share of its cases that were lost or gained, net; without a change it has no shade."""
+    shades = [
+        kinds.KindCell(5 - lost, lost, gained, 10).shade for lost, gained in ((0, 0), (5, 0), (0, 5), (1, 0), (2, 2))
+    ]
+    assert shades == ["same", "l3", "g3", "l1", "same"]

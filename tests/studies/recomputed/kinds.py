@@ -1,0 +1,206 @@
+"""Compute the kinds of cases that were kept, lost and gained, and the chart of gains against losses, again."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from tests.studies.recomputed.figures import BASE, GUARDED, ROLES, Run, chance_shown, mean_group
+from tests.studies.recomputed.sentences import Guarded, down, points, up
+
+if TYPE_CHECKING:
+    from tests.studies.recompute import Page
+
+
+def kinds_of(run: Run, split: str = "") -> dict[str, tuple[str, str]]:
+    """Return the role and the kind of each case."""
+    found = {}
+    for role in ROLES:
+        own = [case for case in run.cases.values() if case["role"] == role and split in ("", case["split"])]
+        names = {
+            c["id"]: c["group"] or re.sub(r"[-_ ]?\d+$", "", c["id"].removeprefix(f"{role}-")) or "others" for c in own
+        }
+        several = Counter(name.split("-")[0] for name in set(names.values()))
+        for id, name in names.items():
+            first = name.split("-")[0]
+            names[id] = f"{first}-…" if several[first] > 1 else name
+        sizes, grouped = Counter(names.values()), {names[case["id"]] for case in own if case["group"]}
+        for id, name in names.items():
+            found[id] = (role, name if sizes[name] > 1 or name in grouped else "others")
+    return found
+
+
+@dataclass(frozen=True)
+class Flips:
+    """How many cases of a kind a variant kept, lost and gained, and how many could be compared."""
+
+    kept: float
+    lost: float
+    gained: float
+    cases: int
+
+    @property
+    def text(self) -> str:
+        parts = [f"−{points(self.lost)}"] * (self.lost >= 0.05) + [f"+{points(self.gained)}"] * (self.gained >= 0.05)
+        return " ".join(parts) or ("=" if self.cases else "–")
+
+    @property
+    def words(self) -> str:
+        if not self.cases:
+            return "not compared"
+        number = f"{self.cases} case{'s' if self.cases != 1 else ''}"
+        return f"kept {points(self.kept)}, lost {points(self.lost)}, gained {points(self.gained)} of {number}"
+
+
+def flips(run: Run, name: str, cases: list[str]) -> Flips:
+    base, own = run.table(run.base_of(name)), run.table(name)
+    pairs = [
+        (fmean(c.share for c in base[case].values()), fmean(c.share for c in own[case].values()))
+        for case in cases
+        if base.get(case) and own.get(case)
+    ]
+    return Flips(
+        sum(was * now for was, now in pairs), sum(was - was * now for was, now in pairs),
+        sum(now - was * now for was, now in pairs), len(pairs),
+    )  # fmt: skip
+
+
+def cases_by_kind(run: Run) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    kinds = kinds_of(run, "main")
+    for case in run.cases_of("main"):
+        found.setdefault(kinds[case], []).append(case)
+    return found
+
+
+def check(page: Page) -> None:
+    """Check the table of kinds, the chart of gains against losses, and what the suite can show."""
+    _table(page)
+    _chart(page)
+    _can_show(page)
+
+
+def _table(page: Page) -> None:
+    from tests.studies.recompute import rows, text
+
+    run = page.run
+    tables = page.html.all("table", class_="kinds")
+    answered = [v["name"] for v in run.variants if run.answers(v["name"])]
+    page.checks.equal("kinds", "tables", str(len(tables)), str(int(bool(answered))))
+    for table in tables:
+        names = sorted(page.most_telling(answered, 60), key=lambda name: name != run.chosen)
+        by_kind = cases_by_kind(run)
+        page.checks.equal("kinds", "rows", str(len(rows(table))), str(len(by_kind)))
+        for row in (row for body in table.all("tbody") for row in body.all("tr")):
+            role, kind = row.attributes["data-role"] or "", row.attributes["data-kind"] or ""
+            cases = next(
+                own
+                for (at, name), own in by_kind.items()
+                if at == role and " ".join(name.split()) == " ".join(kind.split())
+            )
+            base = run.table(BASE)
+            passed = sum(fmean(c.share for c in base[case].values()) for case in cases if base.get(case))
+            first, *cells = row.all("td")
+            page.checks.equal("kinds", f"base on {kind}", text(first), f"{points(passed)}/{len(cases)}")
+            for name, cell in zip(names, cells, strict=True):
+                found = flips(run, name, cases)
+                page.checks.equal("kinds", f"{role} {kind} of {name}", text(cell), found.text)
+                title = (cell.attributes["title"] or "").rpartition(": ")[2]
+                page.checks.equal("kinds", f"{role} {kind} of {name}, in words", title, found.words)
+
+
+def lost_most(page: Page) -> str:
+    """Return the sentence that names the kinds of which the shown variant lost most."""
+    run = page.run
+    found = []
+    for role in ROLES:
+        for (at, kind), cases in cases_by_kind(run).items():
+            own = flips(run, page.compared, cases)
+            if at == role and at in GUARDED and own.cases and own.lost - own.gained >= 0.2 * own.cases:
+                found.append((own.lost - own.gained, at, kind, own.cases))
+    found.sort(key=lambda each: -each[0])
+    names = [f"{kind} ({role}: {points(net)} of {n} case{'s' if n != 1 else ''})" for net, role, kind, n in found]
+    if len(names) > 3:
+        names[3:] = [f"{len(names) - 3} more"]
+    return (
+        f"Lost most: {names[0] if len(names) == 1 else ', '.join(names[:-1]) + ' and ' + names[-1]}." if names else ""
+    )
+
+
+def _chart(page: Page) -> None:
+    """Check the numbers of the chart: the gain and the net loss of every variant, and of the confirmation."""
+    from tests.studies.recomputed.charts import numbers
+
+    run, found = page.run, numbers(page, "learned-lost")
+    expected = []
+    again = run.results["confirmed"]
+    sides = [(n, v["name"], "main") for n, v in enumerate(run.variants, 1)]
+    sides += [(n, name, "confirm") for n, name, _ in sides if again and again["name"] == name]
+    for n, name, split in sides:
+        guarded = Guarded(run, name, GUARDED, split)
+        if not run.answers(name, split) or not guarded.known or guarded.loss(0.95).points is None:
+            continue
+        change = Change.of(page, name, split)
+        if change is None:
+            continue
+        wide = guarded.loss(0.975)
+        kind = "eligible" if name in run.results["choice"]["eligible"] else "not eligible"
+        kind = "held out" if split == "confirm" else "chosen" if name == run.chosen else kind
+        expected.append([
+            str(n), " ".join(name.split()), points(change.moved), f"{points(change.low)} to {points(change.high)}",
+            points(guarded.loss(0.95).points or 0.0), f"{down(wide.lower)} to {up(wide.upper)}", kind,
+        ])  # fmt: skip
+    page.checks.equal("learned and lost", "chart", str(bool(found)), str(bool(expected)))
+    for shown, right in zip((found or [[]])[1:], expected, strict=True):
+        for a, b in zip(shown, right, strict=True):
+            page.checks.equal("learned and lost", " ".join(right[:2]), a, b)
+
+
+@dataclass(frozen=True)
+class Change:
+    moved: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, page: Page, name: str, split: str) -> Change | None:
+        import numpy as np
+
+        from tests.studies.recomputed.figures import change_interval
+
+        run = page.run
+        before, own = run.table(run.base_of(name), split), run.table(name, split)
+        seeds, old = run.seeds(name, split), run.seeds(run.base_of(name), split)
+        cases = [
+            case for case in run.cases_of(split, (run.objective,))
+            if set(old) <= set(before.get(case, {})) and set(seeds) <= set(own.get(case, {}))
+        ]  # fmt: skip
+        if not cases or not seeds:
+            return None
+        a, b = (
+            np.array([[table[case][seed].share for case in cases] for seed in own_seeds], dtype=float)
+            for table, own_seeds in ((before, old), (own, seeds))
+        )
+        moved, low, high = change_interval(a, b, run.groups(cases))
+        return cls(100 * moved, 100 * low, 100 * high)
+
+
+def _can_show(page: Page) -> None:
+    from tests.studies.recompute import text
+
+    run, margin = page.run, page.run.suite["margin"]
+    notes = [text(note) for note in page.html.all("p", class_="can-show")]
+    rate, cases = run.rate(BASE, GUARDED), run.cases_of("main", GUARDED)
+    expected = bool(page.html.all("section", id="learned-lost-section")) and rate.passed and 0 < margin < 100
+    page.checks.equal("what can be shown", "sentence", str(bool(notes)), str(bool(expected)))
+    for note in notes:
+        group = mean_group(run.groups(cases))
+        seeds = max(1, len(run.results["run"]["plan"]["seeds"]))
+        for shown, chance in re.findall(r"less than (\S+) points with a probability of (\d+)%", note):
+            right = chance_shown(rate.passed / rate.total, float(shown) / 100, len(cases), seeds, group)
+            page.checks.equal("what can be shown", f"{shown} points", chance, f"{100 * right:.0f}")
+        page.checks.equal("what can be shown", "margin", note.split("margin is ")[-1], f"{margin:g} points.")
+        page.checks.equal("what can be shown", "cases", note.split("these ")[1].split(" ")[0], str(len(cases)))
