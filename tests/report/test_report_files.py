@@ -13,7 +13,7 @@ from tests.support.command_line import error_of, locked
 def test_a_run_against_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """If `harness report` is given the same run twice, it exits with 2 and an error that says so."""
     assert main(["report", "first", "first"]) == 2
-    assert "are the same run" in capsys.readouterr().err
+    assert "a run is named twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
