@@ -425,7 +425,7 @@ class Sentence:
     def cost(self, found: re.Match[str]) -> None:
         trained = counted(self.run.outcome(self.page.compared))
         seconds = float(np.mean([training["cost"]["seconds"]["value"] for training in trained]))
-        outcome = self.run.outcome(self.run.chosen or "")
+        outcome = self.run.outcome(self.page.compared)
         alone = [each for each in outcome["costs"] if each["models"] == 1]
         most = max((on_gpu(each) for each in alone), default=0) or max(peak(training["cost"]) for training in trained)
         self.equal("cost", str(found.groups()), str((duration(seconds), memory(most))))
