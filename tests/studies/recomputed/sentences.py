@@ -425,7 +425,7 @@ class Sentence:
     def cost(self, found: re.Match[str]) -> None:
         trained = counted(self.run.outcome(self.page.compared))
         seconds = float(np.mean([training["cost"]["seconds"]["value"] for training in trained]))
-        outcome = self.run.outcome(self.run.chosen or "")
+        outcome = self.run.outcome(self.page.compared)
         alone = [each for each in outcome["costs"] if each["models"] == 1]
         most = max((on_gpu(each) for each in alone), default=0) or max(peak(training["cost"]) for training in trained)
         self.equal("cost", str(found.groups()), str((duration(seconds), memory(most))))
@@ -531,6 +531,32 @@ class Sentence:
             " ".join(lost_most(self.page).split()),
         )
 
+    def learned_least(self, found: re.Match[str]) -> None:
+        from tests.studies.recomputed.kinds import learned_least
+
+        words = self.words[self.words.index("Learned least:") :]
+        self.equal("kinds learned", " ".join(words.split()), " ".join(learned_least(self.page).split()))
+
+    def _lost_in(self, role: str) -> float | None:
+        guarded = Guarded(self.run, self.page.compared, (role,), self.page.shown_split)
+        return guarded.loss(0.95).points if guarded.known else None
+
+    def by_role(self, found: re.Match[str]) -> None:
+        """The losses of each role alone."""
+        lost = {role: self._lost_in(role) for role in GUARDED}
+        words = [
+            f"{role} {points(abs(size))} points{' gained' if points(size).startswith('-') else ''}"
+            for role, size in lost.items() if size is not None
+        ]  # fmt: skip
+        self.equal("losses by role", found[0], f"By role: {', '.join(words)}.")
+
+    def role_alone(self, found: re.Match[str]) -> None:
+        """The loss of one role in the verdict, which is said only if it is above the margin."""
+        size, margin = self._lost_in(found[2]) or 0.0, self.run.suite["margin"]
+        split = "confirm" if found[1] else "main"
+        expected = (self.page.shown_split, points(size), f"{margin:g}", "True")
+        self.equal("loss of one role", str((split, found[3], found[4], str(size > margin))), str(expected))
+
     def fitting(self, found: re.Match[str]) -> None:
         ended = [set(v["statuses"]) for v in self.run.variants]
         known = [own for own in ended if own and own <= {"succeeded", "diverged", "out of memory"}]
@@ -555,6 +581,10 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (r"(\d+%) of the (?:held-out )?(learn|generalise|retain|avoid) cases pass; the base passes (\d+%)",
      Sentence.share_of_cases),
     (r"Lost most: .*", Sentence.lost_most),
+    (r"Learned least: .*", Sentence.learned_least),
+    (r"By role: .*", Sentence.by_role),
+    (rf"On the (held-out )?(retain|avoid) cases alone, it loses {NUMBER} points: more than the {NUMBER} that",
+     Sentence.role_alone),
     (r"(\S+ (?:s|min|h)), (\S+ [MG]iB)(?= to train it)", Sentence.cost),
     (r"(\d+) of (\d+) trainings fit", Sentence.fitting),
     (r"(\d+) of them were predicted", Sentence.foretold),
