@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from tests.studies.recomputed.figures import BASE, GUARDED, ROLES, Run, chance_shown, mean_group
+from tests.studies.recomputed.figures import BASE, GUARDED, ROLES, Run, chance_noticed, chance_shown, mean_group
 from tests.studies.recomputed.sentences import Guarded, down, points, up
 
 if TYPE_CHECKING:
@@ -234,10 +234,31 @@ def _can_show(page: Page) -> None:
     expected = bool(page.html.all("section", id="learned-lost-section")) and rate.passed and 0 < margin < 100
     page.checks.equal("what can be shown", "sentence", str(bool(notes)), str(bool(expected)))
     for note in notes:
-        group = mean_group(run.groups(cases))
-        seeds = max(1, len(run.results["run"]["plan"]["seeds"]))
-        for shown, chance in re.findall(r"less than (\S+) points with a probability of (\d+)%", note):
-            right = chance_shown(rate.passed / rate.total, float(shown) / 100, len(cases), seeds, group)
-            page.checks.equal("what can be shown", f"{shown} points", chance, f"{100 * right:.0f}")
+        main, _, held_out = note.partition(" The ")
+        _chances(page, main, "main", max(1, len(run.results["run"]["plan"]["seeds"])), 0.95)
+        again = run.results["confirmed"]
+        known = again and run.answers(again["name"], "confirm") and run.rate(run.base_of(again["name"]), GUARDED, "confirm").passed
+        page.checks.equal("what can be shown", "held-out cases", str("held-out" in held_out), str(bool(known)))
+        if "held-out" in held_out:
+            _chances(page, held_out, "confirm", len(again["seeds"]), 0.8)
         page.checks.equal("what can be shown", "margin", note.split("margin is ")[-1], f"{margin:g} points.")
         page.checks.equal("what can be shown", "cases", note.split("these ")[1].split(" ")[0], str(len(cases)))
+
+
+def _chances(page: Page, words: str, split: str, seeds: int, level: float) -> None:
+    """Check the probabilities that the cases of one split show that nothing is lost, and notice a loss."""
+    run, section = page.run, "what can be shown"
+    name = BASE if split == "main" else run.base_of(run.results["confirmed"]["name"])
+    rate, cases = run.rate(name, GUARDED, split), run.cases_of(split, GUARDED)
+    base, group = rate.passed / rate.total, mean_group(run.groups(cases))
+    shown = re.findall(r"less than (\S+) points with a probability of (\d+)%", words)
+    for size, chance in shown:
+        right = chance_shown(base, float(size) / 100, len(cases), seeds, group, level)
+        page.checks.equal(section, f"{size} points, {split}", chance, f"{100 * right:.0f}")
+    margins = sorted({float(run.suite["margin"]), 10.0}, reverse=True)
+    page.checks.equal(section, f"margins, {split}", str([float(size) for size, _ in shown]), str(margins))
+    [(loss, chance)] = re.findall(r"truly loses (\S+) points is noticed .*? with a probability of (\d+)%", words)
+    noticed = chance_noticed(base, float(loss) / 100, len(cases), seeds, group)
+    page.checks.equal(section, f"{loss} points noticed, {split}", chance, f"{100 * noticed:.0f}")
+    counts = re.findall(r"(\d+) (?:held-out )?(?:retain|avoid)\b.*?with (\d+) (?:fresh )?seed", words)
+    page.checks.equal(section, f"cases and seeds, {split}", str(counts), str([(str(len(cases)), str(seeds))]))
