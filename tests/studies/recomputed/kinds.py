@@ -237,7 +237,11 @@ def _can_show(page: Page) -> None:
         main, _, held_out = note.partition(" The ")
         _chances(page, main, "main", max(1, len(run.results["run"]["plan"]["seeds"])), 0.95)
         again = run.results["confirmed"]
-        known = again and run.answers(again["name"], "confirm") and run.rate(run.base_of(again["name"]), GUARDED, "confirm").passed
+        known = (
+            again
+            and run.answers(again["name"], "confirm")
+            and run.rate(run.base_of(again["name"]), GUARDED, "confirm").passed
+        )
         page.checks.equal("what can be shown", "held-out cases", str("held-out" in held_out), str(bool(known)))
         if "held-out" in held_out:
             _chances(page, held_out, "confirm", len(again["seeds"]), 0.8)

@@ -197,8 +197,23 @@ def check(page: Page) -> None:
             for element in section.all(tag):
                 if id(element) not in left_out:
                     Sentence(page, text(element), element).check()
+    _roles_alone(page)
     _chips(page)
     _next(page)
+
+
+def _roles_alone(page: Page) -> None:
+    """Check that the verdict names every role alone that loses more than the margin, unless it advises against it."""
+    from tests.studies.recompute import text
+
+    lines = [text(line) for line in page.html.id("answer").all("p", class_="verdict-line")]
+    apart = {role: Guarded(page.run, page.compared, (role,), page.shown_split) for role in GUARDED}
+    if not page.run.chosen or not all(own.known for own in apart.values()):
+        return
+    for line in (line for line in lines if not line.startswith("Refuted")):
+        for role, own in apart.items():
+            more = (own.loss(0.95).points or 0.0) > page.run.suite["margin"]
+            page.checks.equal("sentences", f"{role} in the verdict", str(f"{role} cases alone" in line), str(more))
 
 
 def _chips(page: Page) -> None:
