@@ -41,6 +41,16 @@ class KindCell:
     """Cases with a score of both."""
 
     @property
+    def passed(self) -> float:
+        """Cases that the variant passes."""
+        return self.kept + self.gained
+
+    @property
+    def net_loss(self) -> float:
+        """How many cases fewer the variant passes than the base model; negative for a gain."""
+        return self.lost - self.gained
+
+    @property
     def shade(self) -> str:
         """Class of the cell: `g` or `l` for a net gain or loss with its strength as a share of the cases, or `same`."""
         net = self.gained - self.lost
@@ -142,15 +152,18 @@ def _place(results: Results, role: Role) -> tuple[bool, bool]:
     return role not in GUARDED, role is not results.choice.objective
 
 
-def of_variant(results: Results, variant: Outcome) -> dict[tuple[Role, str], KindCell]:
-    """Return what a variant did with each kind of the main cases."""
-    tables = score_tables(
-        [s for s in results.samples if s.variant in (variant.name, results.base_of(variant).name)],
-        results.run.suite.reducer,
-    )
+Kinds = dict[tuple[Role, str], KindCell]
+"""What one variant did with each kind of each role."""
+
+
+def of_variant(results: Results, variant: Outcome, *, held_out: bool = False) -> Kinds:
+    """Return what a variant did with each kind of the main cases, or of the held-out cases."""
+    answers = results.confirmed_samples if held_out else results.samples
+    base = results.base_of(variant).name
+    tables = score_tables([s for s in answers if s.variant in (variant.name, base)], results.run.suite.reducer)
     return {
-        key: _cell(own, tables.get(results.base_of(variant).name), tables.get(variant.name))
-        for key, own in _by_kind(results.run.suite.of(Split.MAIN)).items()
+        key: _cell(own, tables.get(base), tables.get(variant.name))
+        for key, own in _by_kind(results.run.suite.of(Split.CONFIRM if held_out else Split.MAIN)).items()
     }
 
 
