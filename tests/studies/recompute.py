@@ -424,7 +424,7 @@ class Page:
         self.checks.equal("prompts", what, str(answer["passed"]), str(self.run.verdict(repeats)))
         self.checks.equal("prompts", f"{what}, cut", str(bool(answer.get("cut"))), str(repeats[0]["truncated"]))
         self.checks.equal(
-            "prompts", f"{what}, text", shown(record.texts[answer["text"]]), shown(repeats[0]["resps"][0][0])
+            "prompts", f"{what}, text", shown(record.texts[answer["text"]]), shown(repeats[0]["answer"])
         )
         if len(repeats) > 1:
             words = f"{sum(one['passed'] for one in repeats)} of {len(repeats)} repeats passed"
