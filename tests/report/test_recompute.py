@@ -121,7 +121,7 @@ FIGURES = (
     r'(<small>)(\d+)(/\d+</small><small class="span">)',  # its counts
     r'(<small class="span">)(\d+)(–)',  # its interval
     r"(passes )(\d+)( of \d+ \()",  # a sentence
-    r'(<td class="n of-compared" data-s="[-\d.]+">▼? ?)(\d+)(\.?\d* <small>-?[\d.]+ to )',  # a net loss
+    r'(<td class="n " data-s="[-\d.]+">\?? ?)(\d+)(\.?\d* <small>-?[\d.]+ to )',  # a net loss
     r"( broken, )(\d+)(\.?\d* fixed)",  # its counts
     r'(Answers cut at )(\d+)( tokens)',
     r"(retain: base )(\d+)(%)",  # the share of cut answers

@@ -423,9 +423,7 @@ class Page:
     def _answer(self, what: str, answer: Data, record: CaseRecord, repeats: Sequence[Data]) -> None:
         self.checks.equal("prompts", what, str(answer["passed"]), str(self.run.verdict(repeats)))
         self.checks.equal("prompts", f"{what}, cut", str(bool(answer.get("cut"))), str(repeats[0]["truncated"]))
-        self.checks.equal(
-            "prompts", f"{what}, text", shown(record.texts[answer["text"]]), shown(repeats[0]["answer"])
-        )
+        self.checks.equal("prompts", f"{what}, text", shown(record.texts[answer["text"]]), shown(repeats[0]["answer"]))
         if len(repeats) > 1:
             words = f"{sum(one['passed'] for one in repeats)} of {len(repeats)} repeats passed"
             said = answer.get("repeats", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ DECIDES = (
     "Whether a loss is below it is decided by a one-sided upper bound, drawn as a tick: at 95% confidence for the "
     "choice, at 80% for the confirmation."
 )
+_Box = tuple[float, float, float, float]
+"""A place on the drawing in pixels: left, lower end, right and upper end."""
 MANY = 30
 """With more variants than this, only the chosen one and the next one to try have a label and intervals."""
 
@@ -225,7 +228,7 @@ def _spec(marks: Sequence[Mark], margin: float, upwards: str, width: int) -> dic
     full = dots.transform_filter("datum.kind === 'chosen' || datum.kind === 'eligible'")
     hollow = dots.transform_filter("datum.kind === 'not eligible'")
     layers = [
-        _line(0.0, across, up, x, y), _margin(margin, up, x, y), flat, upright, bounds,
+        _line(0.0, across, up, x, y), flat, upright, bounds, _margin(margin, up, x, y),
         chart.transform_filter("datum.next").mark_point(size=420, strokeWidth=2, strokeDash=[3, 2], color=CHOSEN,
                                                         opacity=1).encode(x=x, y=y),
         full.mark_point(filled=True, opacity=1).encode(color=colour),
@@ -283,6 +286,9 @@ def _placed(marks: Sequence[Mark], across: Sequence[float], up: Sequence[float],
     """Return the labels with a place each: beside its mark, moved up or down so that no two overlap."""
     wide, high = width / (across[1] - across[0]), HEIGHT / (up[1] - up[0])
     taken = [(m.at[0] * wide - 7, m.at[1] * high - 7, m.at[0] * wide + 7, m.at[1] * high + 7) for m in marks]
+    bars = [
+        bar for m in marks if len(marks) <= MANY or m.kind in ("chosen", "held out") for bar in _bars(m, wide, high)
+    ]
     found = []
     for mark in sorted(marks, key=lambda m: (m.kind != "chosen", m.kind != "held out", not m.next)):
         if len(marks) > MANY and not (mark.kind in ("chosen", "held out") or mark.next):
@@ -290,18 +296,37 @@ def _placed(marks: Sequence[Mark], across: Sequence[float], up: Sequence[float],
         text = _label(mark, width)
         size, at = len(text) * 6.7, mark.at[0] * wide
         beside = [(abs(step) + 1.5 * (side < 0), step, side) for step in range(-5, 6) for side in (1, -1)]
+        boxes = []
         for _, step, side in sorted(beside):
             left, middle = (at + 12 if side > 0 else at - 12 - size), mark.at[1] * high + 9 * step
             box = (left, middle - 7, left + size, middle + 7)
             inside = up[0] * high + 6 < middle < up[1] * high - 6 and across[0] * wide < left < across[1] * wide - size
-            if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
-                break
-        else:
+            if inside and not any(_overlap(box, other) for other in taken):
+                boxes.append(box)
+        if not boxes:
             continue
+        # If a bar strikes every place, the label stands on a bar.
+        box = next((box for box in boxes if not any(_overlap(box, bar) for bar in bars)), boxes[0])
+        left, middle = box[0], (box[1] + box[3]) / 2
         taken.append(box)
         strong = mark.kind in ("chosen", "held out")
         found.append({"x": left / wide, "y": middle / high, "label": visible(text), "strong": strong})
     return found
+
+
+def _bars(mark: Mark, wide: float, high: float) -> list[_Box]:
+    """Return the places of a mark's two bars and of its tick, in pixels."""
+    x, y = mark.at[0] * wide, mark.at[1] * high
+    left = -math.inf if mark.loss_low is None else mark.loss_low * wide
+    right = math.inf if mark.loss_high is None else mark.loss_high * wide
+    found = [(left, y - 1, right, y + 1), (x - 1, mark.gain_low * high, x + 1, mark.gain_high * high)]
+    if mark.bound is not None:
+        found.append((mark.bound * wide - 2, y - 7, mark.bound * wide + 2, y + 7))
+    return found
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _label(mark: Mark, width: int) -> str:
