@@ -64,7 +64,7 @@ def grouped(
     """
     rng, rows = random.Random(11), variants(3)
     cases = [*in_groups(Split.MAIN, 96), *in_groups(Split.CONFIRM, 48)]
-    given = replace(suite(cases, margin=45), repeats=repeats, reducer=reducer)
+    given = replace(suite(cases, margin=50), repeats=repeats, reducer=reducer)
     run = manifest(given, rows, SEEDS, toy=False)
 
     def said(passes: float) -> tuple[str, ...]:
