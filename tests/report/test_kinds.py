@@ -41,3 +41,8 @@ def test_shades_follow_the_net_change() -> None:
         kinds.KindCell(5 - lost, lost, gained, 10).shade for lost, gained in ((0, 0), (5, 0), (0, 5), (1, 0), (2, 2))
     ]
     assert shades == ["same", "l3", "g3", "l1", "same"]
+
+
+def test_a_kind_that_changed_as_a_whole_has_a_shade_of_its_own() -> None:
+    """A cell whose cases were all lost has another shade than one in which a single case was kept."""
+    assert [kinds.KindCell(kept, 100 - kept, 0, 100).shade for kept in (0, 1, 30)] == ["l5", "l4", "l3"]
