@@ -12,8 +12,7 @@ from harness.analysis.next_trials import NextSteps, NextTrial
 from harness.analysis.selection import gpu_memory
 from harness.core import wording
 from harness.core.claims import cost_claim, gpu_of, machine_claim
-from harness.core.machine import Machine
-from harness.core.measurement import Phase
+from harness.core.measurement import Basis, Phase
 from harness.core.quantities import interval, points, quantity
 from harness.core.run_results import Change, Finding, Loss, Outcome, Results
 from harness.core.setting_text import in_report
@@ -134,7 +133,7 @@ def _tiles(results: Results, shown: Outcome) -> Iterator[Tile]:
         kinds = of_variant(results, shown, held_out=held_out)
         yield _learned(results, base or results.base, own, held_out, kinds)
         yield _lost(results, own, held_out, kinds)
-    yield _costs(shown, results.run.provenance.machine)
+    yield _costs(results, shown)
 
 
 def _headline_cases(results: Results, shown: Outcome) -> tuple[Outcome, bool]:
@@ -224,21 +223,41 @@ def _lost_most(kinds: Kinds) -> tuple[str, ...]:
     return (f"Lost most: {wording.listed(names, MOST_KINDS)}.",)
 
 
-def _costs(shown: Outcome, machine: Machine) -> Tile:
-    train = shown.cost(Phase.TRAIN)
+def _costs(results: Results, shown: Outcome) -> Tile:
+    machine, train = results.run.provenance.machine, shown.cost(Phase.TRAIN)
     if train is None:
         return Tile("Costs", "not known", "The training was not measured.")
     on_gpu = gpu_memory(shown)
-    what = "GPU memory" if on_gpu else "main memory, with Python and libraries"
+    whole = on_gpu in [cost.peak_device for cost in shown.costs]
+    of_gpu = "memory of the whole GPU, with its CUDA context" if whole else f"GPU memory in {formatting.ALLOCATOR}"
+    what = of_gpu if on_gpu else "main memory, with Python and libraries"
+    emulated = train.seconds.basis is Basis.EMULATED
+    speed = (
+        f" at {wording.one(train.seconds.device)}'s speed ({gpu_of(machine)}'s was not measured)" if emulated else ""
+    )
     figure = f"{quantity(train.seconds)}, {quantity(on_gpu or train.peak())}"
-    says = f"to train it alone: time and peak of {what}; {cost_claim(train, machine)}."
+    says = f"to train it alone: time{speed} and peak {what}; {cost_claim(train, machine)}."
     if machine.kind is DeviceKind.CPU:
         tell = (
             f"Time and memory on a CPU say nothing about a GPU: this run cannot tell whether it fits {gpu_of(machine)}."
         )
         return Tile("Costs", figure, says, (tell,))
-    together = "A class whose students train at the same time, each on a GPU of their own, takes as long as one."
-    return Tile("Costs", figure, says, (together,))
+    together = "A class whose students train at the same time, each on a GPU of their own, takes as long as one"
+    return Tile("Costs", figure, says, (f"{together}{_of_a_student(results, shown)}.",))
+
+
+def _of_a_student(results: Results, shown: Outcome) -> str:
+    """Return how long one student needs who loads, trains and answers alone; empty if that was not measured."""
+    again = results.confirmed
+    held_out = again is not None and again.name == shown.name and bool(again.rates)
+    own = again if held_out and again else shown
+    base = (results.confirmed_base if held_out else None) or results.base_of(shown)
+    parts = (base.cost(Phase.LOAD), own.cost(Phase.TRAIN), own.cost(Phase.ANSWER_AFTER))
+    known = [part.seconds.value for part in parts if part and part.models == 1]
+    if len(known) < len(parts):
+        return ""
+    which = "held-out cases" if held_out else "cases"
+    return f": {wording.duration(sum(known))} to load the model, train it and answer the {which}"
 
 
 # --- what to try next ------------------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ OTHER = "others"
 """The kind of cases that have no group and share their name with no other case."""
 MOST_VARIANTS = 60
 """Number of variants in the table of kinds. The chosen one, and those with the highest pass rates, come first."""
-SHADES = 5
-"""Number of shades of a cell, from the faintest to the strongest."""
+SHADES = 4
+"""Number of shades of a cell, one for each quarter of its cases. A cell whose cases all changed has one more."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class KindCell:
         net = self.gained - self.lost
         if not self.cases or abs(net) < 0.05:
             return "same" if self.cases else "none"
-        return f"{'g' if net > 0 else 'l'}{min(SHADES, 1 + int(SHADES * abs(net) / self.cases))}"
+        whole = abs(net) > self.cases - 0.05
+        step = SHADES + 1 if whole else min(SHADES, 1 + int(SHADES * abs(net) / self.cases + 1e-9))
+        return f"{'g' if net > 0 else 'l'}{step}"
 
     @property
     def text(self) -> str:

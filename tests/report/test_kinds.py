@@ -53,3 +53,8 @@ def test_held_out_cases_have_kinds_of_their_own() -> None:
     for role, rate in whole.confirmed.rates.items():
         passed = sum(cell.passed for (at, _), cell in found.items() if at is role)
         assert abs(passed * len(whole.confirmed.seeds) - rate.passed) < 1e-9
+
+
+def test_a_kind_that_changed_as_a_whole_has_a_shade_of_its_own() -> None:
+    """A cell whose cases were all lost has another shade than one in which a single case was kept."""
+    assert [kinds.KindCell(kept, 100 - kept, 0, 100).shade for kept in (0, 1, 30)] == ["l5", "l4", "l3"]

@@ -64,7 +64,7 @@ def grouped(
     """
     rng, rows = random.Random(11), variants(3)
     cases = [*in_groups(Split.MAIN, 96), *in_groups(Split.CONFIRM, 48)]
-    given = replace(suite(cases, margin=45), repeats=repeats, reducer=reducer)
+    given = replace(suite(cases, margin=50), repeats=repeats, reducer=reducer)
     run = manifest(given, rows, SEEDS, toy=False)
 
     def said(passes: float) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ FIGURES = (
     r'(<small>)(\d+)(/\d+</small><small class="span">)',  # its counts
     r'(<small class="span">)(\d+)(–)',  # its interval
     r"(passes )(\d+)( of \d+ \()",  # a sentence
-    r'(<td class="n of-compared" data-s="[-\d.]+">▼? ?)(\d+)(\.?\d* <small>-?[\d.]+ to )',  # a net loss
+    r'(<td class="n " data-s="[-\d.]+">\?? ?)(\d+)(\.?\d* <small>-?[\d.]+ to )',  # a net loss
     r"( broken, )(\d+)(\.?\d* fixed)",  # its counts
     r'(Answers cut at )(\d+)( tokens)',
     r"(retain: base )(\d+)(%)",  # the share of cut answers

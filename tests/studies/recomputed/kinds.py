@@ -187,8 +187,9 @@ def _chart(page: Page) -> None:
         kind = "eligible" if name in run.results["choice"]["eligible"] else "not eligible"
         kind = "held out" if split == "confirm" else "chosen" if name == run.chosen else kind
         expected.append([
-            str(n), " ".join(name.split()), points(change.moved), f"{points(change.low)} to {points(change.high)}",
-            points(guarded.loss(0.95).points or 0.0), f"{down(wide.lower)} to {up(wide.upper)}", kind,
+            str(n), " ".join(name.split()), points(change.moved), f"{down(change.low)} to {up(change.high)}",
+            points(guarded.loss(0.95).points or 0.0), f"{down(wide.lower)} to {up(wide.upper)}",
+            up(guarded.loss(0.8 if split == "confirm" else 0.95).upper), kind,
         ])  # fmt: skip
     page.checks.equal("learned and lost", "chart", str(bool(found)), str(bool(expected)))
     for shown, right in zip((found or [[]])[1:], expected, strict=True):

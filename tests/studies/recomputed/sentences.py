@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.studies.recomputed.costs import counted, duration, memory, on_gpu, peak, probes
+from tests.studies.recomputed.costs import cost_of, counted, duration, memory, on_gpu, peak, probes
 from tests.studies.recomputed.figures import (
     BASE,
     GUARDED,
@@ -147,7 +147,7 @@ def loss_cell(run: Run, name: str, head: str) -> tuple[str, str]:
     if not run.answers(name) or not guarded.known or guarded.loss(0.95).points is None:
         return ABSENT, ""
     found = guarded.loss(0.975)
-    sign = "" if guarded.verdict == "keeps" else "▼ "
+    sign = "" if guarded.verdict == "keeps" else "? "
     broken, fixed = guarded.flips
     small = f"{down(found.lower)} to {up(found.upper)}; {points(broken)} broken, {points(fixed)} fixed"
     return f"{sign}{points(found.points or 0.0)}", small
@@ -445,6 +445,17 @@ class Sentence:
         most = max((on_gpu(each) for each in alone), default=0) or max(peak(training["cost"]) for training in trained)
         self.equal("cost", str(found.groups()), str((duration(seconds), memory(most))))
 
+    def class_total(self, found: re.Match[str]) -> None:
+        """Loading, training and answering alone: of the confirmation, or of the variant if there is none."""
+        again = self.run.results["confirmed"]
+        held_out = bool(again and again["name"] == self.page.compared and again["rates"])
+        own = again if held_out else self.run.outcome(self.page.compared)
+        before = self.run.results["confirmed_base"] if held_out else None
+        before = before or self.run.outcome(self.run.base_of(self.page.compared))
+        parts = [cost_of(before, "load"), cost_of(own, "train"), cost_of(own, "answer after")]
+        whole = sum(part["seconds"]["value"] for part in parts if part)
+        self.equal("time of a class", found[1], duration(whole))
+
     def probe(self, found: re.Match[str]) -> None:
         self.equal("probe", found[0].strip(), probes(counted(self.run.outcome(self.page.compared))))
 
@@ -601,6 +612,7 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (rf"On the (held-out )?(retain|avoid) cases alone, it loses {NUMBER} points: more than the {NUMBER} that",
      Sentence.role_alone),
     (r"(\S+ (?:s|min|h)), (\S+ [MG]iB)(?= to train it)", Sentence.cost),
+    (r"takes as long as one: (\S+ (?:s|min|h)) to load the model", Sentence.class_total),
     (r"(\d+) of (\d+) trainings fit", Sentence.fitting),
     (r"(\d+) of them were predicted", Sentence.foretold),
     (r"The base passes (?:[\d,]+ of [\d,]+ (?:retain|avoid)(?:, | and )?)+ cases", Sentence.base_counts),
