@@ -78,3 +78,15 @@ def test_a_suite_without_a_judge_says_how_to_name_one() -> None:
     assert notice(suite()).startswith("1 case has assertions for a judge, and none is named")
     assert "decide nothing" in notice(suite("{model: m}"))
     assert "decide like other assertions" in notice(suite("{model: m, decides: true}"))
+
+
+@pytest.mark.parametrize("key", ["first-half\nsecond-half", "schlüssel-geheim", "half\0half"])
+def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A key with a line break or a letter outside ASCII is a user's mistake; white space around a key is ignored."""
+    monkeypatch.setattr("os.environ", {"HARNESS_JUDGE_KEY": key})
+    with pytest.raises(UsageError, match="HARNESS_JUDGE_KEY holds") as refused:
+        key_of(JudgeRef("m", "https://h/v1"))
+    assert "half" not in str(refused.value)
+    assert "geheim" not in str(refused.value)
+    monkeypatch.setenv("HARNESS_JUDGE_KEY", " own\n")
+    assert key_of(JudgeRef("m", "https://h/v1")) == "own"
