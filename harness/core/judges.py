@@ -67,6 +67,8 @@ def embedder(suite: Suite) -> str:
 
 def url_problem(url: str) -> str:
     """Describe an address that is none of an endpoint; else return an empty text."""
+    if any(not "!" <= sign <= "~" for sign in url):  # urlsplit removes some of them without a word
+        return "holds white space, a control character or one outside ASCII (write %20 for a space, xn-- for a host)"
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -167,7 +169,7 @@ class Judging:
     contradictions: Share | None = None
     """Chance that two verdicts on the same answer differ; None if no answer was judged twice."""
     agreement: Share | None = None
-    """Share of answers on which the judge and the plain assertions of the case agree; None if no case has both."""
+    """Share of answers on which the judge and the plain assertions of the case agree; None if no answer has both."""
     absent: Mapping[str, int] = field(default_factory=dict)
     """Reasons why answers have no verdict, with the number of answers."""
 

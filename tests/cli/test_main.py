@@ -99,9 +99,7 @@ def test_a_bug_leaves_a_report(capsys: pytest.CaptureFixture[str], bug: Exceptio
     assert f"{type(bug).__name__}: a bug" in written
 
 
-def test_the_report_of_a_bug_holds_no_key(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_of_a_bug_holds_no_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The values of both variables with keys are masked, also where Python shows them with escapes."""
     monkeypatch.setenv("HARNESS_JUDGE_KEY", "first-half\nsecond-half")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")

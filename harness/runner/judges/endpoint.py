@@ -109,12 +109,7 @@ class Endpoint:
                 if refused.status in _BUSY and attempt < TRIES - 1:
                     self.wait(refused.after or 2.0**attempt)
                     continue
-                reason = f"the judge's endpoint replied with {refused.status}: {refused.words}"
-                remedy = _REMEDIES.get(refused.status, "")
-                return self._unreachable(question, reason + remedy) if remedy else Unanswered(question, reason)
-            except _RedirectedError as elsewhere:
-                reason = f"the judge's endpoint redirects to {elsewhere}, which is not followed; name that address"
-                return self._unreachable(question, reason)
+                return self._refused(question, refused)
             except _WrongReplyError as wrong:
                 return Unanswered(question, f"the judge's endpoint {wrong}")
             except (OSError, http.client.HTTPException, UnicodeError) as problem:  # the last one: of a host's name
@@ -129,6 +124,13 @@ class Endpoint:
                 store(reply)
                 return reply
         return Unanswered(question, "the judge's endpoint refused the question")
+
+    def _refused(self, question: Question, refused: _RefusedError) -> Unanswered:
+        reason = f"the judge's endpoint replied with {refused.status}: {refused.words}"
+        remedy = _REMEDIES.get(refused.status, "")
+        if refused.host:
+            reason, remedy = f"the judge's endpoint redirects to {refused.host}, which is not followed", _ELSEWHERE
+        return self._unreachable(question, reason + remedy) if remedy else Unanswered(question, reason)
 
     def _unreachable(self, question: Question, reason: str) -> Unanswered:
         self._reason = reason
@@ -153,11 +155,11 @@ class Endpoint:
                 text = self._read(response, _LARGEST + 1, deadline)
         except urllib.error.HTTPError as error:
             with error:
-                if 300 <= error.code < 400:
-                    raise _RedirectedError(self._clean(_host(error.headers.get("Location", "")))) from None
                 words = self._read(error, 2000, deadline).decode(errors="replace")
             after = error.headers.get("Retry-After", "")
-            raise _RefusedError(error.code, self._clean(words), float(after) if after.isdecimal() else 0.0) from None
+            host = _host(error.headers.get("Location", "")) if 300 <= error.code < 400 else ""
+            seconds = float(after) if after.isdecimal() else 0.0
+            raise _RefusedError(error.code, self._clean(words), seconds, self._clean(host)) from None
         if len(text) > _LARGEST:
             raise _WrongReplyError(f"replied with more than {_LARGEST >> 20} MiB")
         try:
@@ -180,24 +182,24 @@ class Endpoint:
 
 
 class _RefusedError(Exception):
-    """The endpoint replied with an error. `after` is how many seconds it asks to wait, at most 30."""
+    """The endpoint replied with an error. `after` is how many seconds it asks to wait, at most 30.
 
-    def __init__(self, status: int, words: str, after: float) -> None:
+    `host` is the one to which it redirects; empty if it does not.
+    """
+
+    def __init__(self, status: int, words: str, after: float, host: str) -> None:
         super().__init__(words)
-        self.status, self.words, self.after = status, words, min(after, 30.0)
+        self.status, self.words, self.after, self.host = status, words, min(after, 30.0), host
 
 
 class _WrongReplyError(Exception):
     """The endpoint's reply has not the form that OpenAI defines."""
 
 
-class _RedirectedError(Exception):
-    """The endpoint names another address; the text is its host."""
-
-
 _AGAIN = "`harness score RUN` then asks again"
 _KEY = f"; set {KEY} to the key of this endpoint, and {_AGAIN}"
 _ADDRESS = f"; check the address, and {_AGAIN}"
+_ELSEWHERE = "; name that address"
 _REMEDIES = {401: _KEY, 403: _KEY, 404: f"; check the address and the name of the model, and {_AGAIN}"}
 """What the user must do after a status with which every other question would end, too."""
 
