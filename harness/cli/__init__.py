@@ -141,9 +141,11 @@ def _ending_on_signals() -> Iterator[None]:
 
 
 def _exit_code_of_bug(bug: BaseException, words: Sequence[str]) -> int:
-    """Write a report of an unexpected error, print where it lies, and return the exit code."""
+    """Write a report of an unexpected error, print where it lies, and return the exit code. It holds no key."""
+    from harness.core.judges import without_keys
+
     report = f"harness {harness.__version__}, Python {sys.version}\n{shlex.join(['harness', *words])}\n\n"
-    report += "".join(traceback.format_exception(bug))
+    report = without_keys(report + "".join(traceback.format_exception(bug)))
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="harness-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"

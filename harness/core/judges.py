@@ -5,6 +5,8 @@ A verdict of a judge is the opinion of a model, not a measurement: it has a basi
 
 from __future__ import annotations
 
+import ipaddress
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -51,6 +53,10 @@ class Reply:
 
 KEY = "HARNESS_JUDGE_KEY"
 """The environment variable with the key of an endpoint."""
+OPENAI_KEY = "OPENAI_API_KEY"
+"""The environment variable with the key of OpenAI's endpoint."""
+_SHORTEST = 8
+"""Length of the shortest key that is masked; shorter ones are placeholders such as `none`, which are also words."""
 DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -61,6 +67,8 @@ def embedder(suite: Suite) -> str:
 
 def url_problem(url: str) -> str:
     """Describe an address that is none of an endpoint; else return an empty text."""
+    if any(not "!" <= sign <= "~" for sign in url):  # urlsplit removes some of them without a word
+        return "holds white space, a control character or one outside ASCII (write %20 for a space, xn-- for a host)"
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -72,6 +80,30 @@ def url_problem(url: str) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         return f"holds more than a host and a path (a key belongs into the environment variable {KEY})"
     return ""
+
+
+def masked(text: str, key: str) -> str:
+    """Return a text without a key, also where it is written as Python or JSON writes text."""
+    for written in {key, key.strip()} if len(key.strip()) >= _SHORTEST else ():
+        for form in (written, repr(written)[1:-1], ascii(written)[1:-1], repr(written.encode(errors="replace"))[2:-1]):
+            text = text.replace(form, "***")
+        text = text.replace(written.replace("\\", "\\\\").replace('"', '\\"'), "***")
+    return text
+
+
+def without_keys(text: str) -> str:
+    """Return a text without the keys of endpoints that are in the environment."""
+    for name in (KEY, OPENAI_KEY):
+        text = masked(text, os.environ.get(name, ""))
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def title(judge: JudgeRef) -> str:
@@ -137,7 +169,7 @@ class Judging:
     contradictions: Share | None = None
     """Chance that two verdicts on the same answer differ; None if no answer was judged twice."""
     agreement: Share | None = None
-    """Share of answers on which the judge and the plain assertions of the case agree; None if no case has both."""
+    """Share of answers on which the judge and the plain assertions of the case agree; None if no answer has both."""
     absent: Mapping[str, int] = field(default_factory=dict)
     """Reasons why answers have no verdict, with the number of answers."""
 

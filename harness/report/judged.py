@@ -64,7 +64,7 @@ def sentences(found: Judging) -> Iterator[str]:
             f"{plural(found.agreement.of, 'answer')}."
         )
     else:
-        yield "No case has both plain assertions and a judge, so nothing shows whether the judge is right."
+        yield "No answer has both a verdict and plain assertions, so nothing shows whether the judge is right."
     noisy = sorted({rate.variant for rate in found.rates if rate.is_noise})
     if noisy:
         few = ", ".join(noisy[:4]) + (f" and {len(noisy) - 4} more" if len(noisy) > 4 else "")

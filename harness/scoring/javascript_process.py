@@ -22,20 +22,26 @@ _TOO_LARGE = {"kind": "limit", "value": f"needed more than {MEMORY // 2**20} MiB
 _PRELUDE = """
 globalThis.console = Object.fromEntries(["log", "info", "warn", "error", "debug"].map((name) => [name, () => {}]));
 (given) => {
-  let outcome = { kind: "pending" };
+  // The code may replace everything global, and so what is used after it ran is kept before.
+  const { stringify } = JSON, text = String, { isArray } = Array;
+  const settled = Promise.resolve.bind(Promise), then = Function.prototype.call.bind(Promise.prototype.then);
+  const cut = Function.prototype.call.bind(String.prototype.slice);
+  let outcome = { __proto__: null, kind: "pending" };
   const is = (kind) => (value) => typeof value === "undefined" || typeof value === kind;
   const isGrade = (found) => typeof found === "object" && found !== null && typeof found.pass === "boolean"
     && typeof found.score === "number" && typeof found.reason === "string" && is("object")(found.namedScores)
-    && (found.componentResults === undefined || Array.isArray(found.componentResults)) && is("string")(found.comment);
+    && (found.componentResults === undefined || isArray(found.componentResults)) && is("string")(found.comment);
   const described = (found) => {
-    if (typeof found === "boolean") return { kind: "boolean", value: found };
-    if (typeof found === "number") return { kind: "number", value: String(found) };
+    if (typeof found === "boolean") return { __proto__: null, kind: "boolean", value: found };
+    if (typeof found === "number") return { __proto__: null, kind: "number", value: text(found) };
     if (isGrade(found))
-      return { kind: "grade", pass: found.pass, score: String(found.score), reason: found.reason.slice(0, 300) };
-    return { kind: "wrong", value: typeof found };
+      return {
+        __proto__: null, kind: "grade", pass: found.pass, score: text(found.score), reason: cut(found.reason, 0, 300),
+      };
+    return { __proto__: null, kind: "wrong", value: typeof found };
   };
-  const words = (error) => String(error?.name ? `${error.name}: ${error.message}` : error).slice(0, 300);
-  const threw = (error) => ({ kind: "threw", value: words(error) });
+  const words = (error) => cut(text(error?.name ? `${error.name}: ${error.message}` : error), 0, 300);
+  const threw = (error) => ({ __proto__: null, kind: "threw", value: words(error) });
   const functionIn = () => {
     if (given.name === null) return new Function("output", "context", given.code);
     const module = { exports: {} };
@@ -46,15 +52,15 @@ globalThis.console = Object.fromEntries(["log", "info", "warn", "error", "debug"
   const done = (made) => { outcome = made; };
   try {
     const call = functionIn();
-    if (typeof call !== "function") outcome = { kind: "no function" };
+    if (typeof call !== "function") outcome = { __proto__: null, kind: "no function" };
     else {
-      const found = Promise.resolve(call(given.output, given.context));
-      found.then((value) => done(described(value)), (error) => done(threw(error)));
+      const found = settled(call(given.output, given.context));
+      then(found, (value) => done(described(value)), (error) => done(threw(error)));
     }
   } catch (error) {
     outcome = threw(error);
   }
-  return () => JSON.stringify(outcome);
+  return () => stringify(outcome);
 }
 """
 

@@ -42,8 +42,11 @@ class VerdictStore:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def known(self) -> dict[str, Reply]:
-        """Return all stored replies by the key of the question. Damaged lines, as of a killed process, are left out."""
-        paths = sorted((self.cache / FOLDER / self.source).glob("*.jsonl")) if self.cache else []
+        """Return all stored replies by the key of the question; the newest, if a question was asked again.
+
+        Damaged lines, as of a killed process, are left out.
+        """
+        paths = sorted((self.cache / FOLDER / self.source).glob("*.jsonl"), key=_written) if self.cache else []
         return {reply.key: reply for path in (*self._in_run, *paths) for reply in _replies(path)}
 
     def add(self, reply: Reply) -> None:
@@ -77,6 +80,14 @@ class VerdictStore:
     @property
     def _in_run(self) -> list[Path]:
         return [self.run / FOLDER / f"{self.source}.jsonl"] if self.run else []
+
+
+def _written(path: Path) -> tuple[int, str]:
+    """Return when a file was written; 0 if another command deleted it."""
+    try:
+        return path.stat().st_mtime_ns, path.name
+    except OSError:
+        return 0, path.name
 
 
 def _replies(path: Path) -> list[Reply]:

@@ -99,6 +99,17 @@ def test_a_bug_leaves_a_report(capsys: pytest.CaptureFixture[str], bug: Exceptio
     assert f"{type(bug).__name__}: a bug" in written
 
 
+def test_the_report_of_a_bug_holds_no_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values of both variables with keys are masked, also where Python shows them with escapes."""
+    monkeypatch.setenv("HARNESS_JUDGE_KEY", "first-half\nsecond-half")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
+    assert main([], failing(ValueError(f"{b'first-half' + bytes([10]) + b'second-half'!r} and sk-of-openai"))) == 70
+    report = Path(capsys.readouterr().err.split("Its report is in ")[1].strip().removesuffix("."))
+    written = report.read_text(encoding="utf-8")
+    report.unlink()
+    assert "ValueError: b'***' and ***" in written
+
+
 def test_a_second_interrupt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """If Ctrl-C is pressed again while the first is handled, the exit code is 130, without a traceback."""
     monkeypatch.setattr(harness.cli, "_exit_code_of_abort", Mock(side_effect=KeyboardInterrupt))

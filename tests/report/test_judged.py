@@ -42,6 +42,11 @@ def test_the_section_says_who_judged_and_how_far_to_trust_it() -> None:
         assert words in text
 
 
+def test_without_an_agreement_the_section_speaks_of_answers() -> None:
+    """If nothing shows whether the judge is right, the reason is that no answer has both kinds of results."""
+    assert "No answer has both a verdict and plain assertions" in " ".join(sentences(replace(FOUND, agreement=None)))
+
+
 def test_the_page_has_a_table_of_verdicts() -> None:
     """The page shows each judged rate with its interval, its difference, and the judge's noise beside it."""
     results = replace(synthetic_runs.results(2, 6, hostile=False, failures=False), judging=FOUND)

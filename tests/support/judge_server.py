@@ -10,9 +10,10 @@ import html
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -60,6 +61,10 @@ class JudgeServer:
     asked: Counter[str] = field(default_factory=Counter)
     """How often each question was asked."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    drips: bool = False
+    """Whether a reply arrives byte by byte, and never ends."""
+    location: str = ""
+    """The address that a redirect names; empty for one of this endpoint."""
     keys: set[str] = field(default_factory=set)
     """The values of the header Authorization."""
 
@@ -89,10 +94,15 @@ def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
             data = json.dumps(reply).encode()
             self.send_response(status)
             if 300 <= status < 400:
-                self.send_header("Location", f"{found.url}/elsewhere")
-            self.send_header("Content-Length", str(len(data)))
+                self.send_header("Location", found.location or f"{found.url}/elsewhere")
+            self.send_header("Content-Length", str(10**6 if found.drips else len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            with suppress(OSError):
+                while found.drips:
+                    self.wfile.write(b" ")
+                    time.sleep(0.02)
+            with suppress(OSError):
+                self.wfile.write(data)
 
         def log_message(self, *_given: Any) -> None:
             pass

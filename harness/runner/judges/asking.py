@@ -106,13 +106,17 @@ class Asking:
     def _ask_all(self, questions: Sequence[Question]) -> int:
         """Ask the judge, and return the number of new replies."""
         own = self.suite.judge
-        waiting = [question for question in questions if question.key not in self.opinions.failures]
-        if own is None or not own.model or not waiting or not self._may_ask:
+        if own is None or not own.model or not self._may_ask:
+            return 0
+        # A reply without a verdict is asked again. A local judge would repeat it.
+        known = {*self.opinions.failures, *(() if own.base_url else self.opinions.replies)}
+        waiting = [question for question in questions if question.key not in known]
+        if not waiting:
             return 0
         stored = VerdictStore(source_of(own), self.cache, self.run)
         tokens = sum(question.tokens for question in waiting)
-        known = len(self.opinions.replies)
-        self._say(f"Judge {title(own)}: {plural(len(waiting), 'question')}, about {tokens:,} tokens; {known} stored.")
+        usable = len(self.opinions.replies.keys() - {question.key for question in waiting})
+        self._say(f"Judge {title(own)}: {plural(len(waiting), 'question')}, about {tokens:,} tokens; {usable} stored.")
         asker = Endpoint(own, key_of(own)).ask if own.base_url else self.local
         began = said = time.monotonic()
         new: list[Reply] = []
@@ -121,6 +125,7 @@ class Asking:
                 self.opinions.failures[reply.question.key] = reply.reason
                 continue
             self.opinions.replies[reply.key] = reply
+            self.opinions.new.add(reply.key)
             new.append(reply)
             if time.monotonic() - said > _SHOWN_SECONDS:
                 said = time.monotonic()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import queue
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
-from harness.core.judges import Question, Reply
+from harness.core.judges import KEY, Question, Reply, is_loopback, masked
 from harness.core.suite import JudgeRef
 
 AT_ONCE = 8
@@ -21,6 +22,9 @@ AT_ONCE = 8
 SECONDS = 60.0
 """How long one reply may take."""
 TRIES = 4
+LONGEST = TRIES * SECONDS * 2
+"""Seconds without any reply after which the endpoint counts as unreachable, whatever its threads wait for."""
+_CHUNK = 2**16
 _LARGEST = 2**20
 _TOKENS = 512
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -59,13 +63,36 @@ class Endpoint:
         `store` is called with each reply before the next question is asked in its place, in several threads. So if the
         process is killed, at most the questions that were under way are asked again.
         """
-        pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="judge")
+        waiting: queue.SimpleQueue[Question] = queue.SimpleQueue()
+        done: queue.SimpleQueue[Reply | Unanswered | BaseException] = queue.SimpleQueue()
+        open_questions = {question.key: question for question in questions}
+        for question in questions:
+            waiting.put(question)
+
+        def work() -> None:
+            try:
+                while True:
+                    done.put(self._one(waiting.get_nowait(), store))
+            except queue.Empty:
+                return
+            except BaseException as problem:  # noqa: BLE001 - raised in the thread that waits for the replies
+                done.put(problem)
+
+        # Daemon threads, since a command that is ended must not wait for an endpoint.
+        for _ in range(min(AT_ONCE, len(questions))):
+            threading.Thread(target=work, name="judge", daemon=True).start()
         try:
-            for done in as_completed([pool.submit(self._one, question, store) for question in questions]):
-                yield done.result()
+            while open_questions:
+                found = done.get(timeout=LONGEST)
+                if isinstance(found, BaseException):
+                    raise found
+                open_questions.pop(found.question.key if isinstance(found, Unanswered) else found.key, None)
+                yield found
+        except queue.Empty:
+            reason = f"the judge's endpoint sent no whole reply for {LONGEST:.0f} s{_ADDRESS}"
+            yield from (Unanswered(question, reason) for question in open_questions.values())
         finally:
             self._stop.set()
-            pool.shutdown(cancel_futures=True)
 
     def _one(self, question: Question, store: Callable[[Reply], None]) -> Reply | Unanswered:
         is_short = False
@@ -74,7 +101,7 @@ class Endpoint:
                 return Unanswered(question, self._reason or "the judge was interrupted")
             try:
                 is_short = self._short  # another thread may change it meanwhile
-                reply = _reply(question, self._send(question, is_short))
+                reply = _reply(question, self._send(question, is_short), self.key)
             except _RefusedError as refused:
                 if refused.status == 400 and not is_short:
                     self._short = True
@@ -82,20 +109,28 @@ class Endpoint:
                 if refused.status in _BUSY and attempt < TRIES - 1:
                     self.wait(refused.after or 2.0**attempt)
                     continue
-                reason = f"the judge's endpoint replied with {refused.status}: {refused.words}"
-                is_final = refused.status in (401, 403, 404)
-                return self._unreachable(question, reason) if is_final else Unanswered(question, reason)
+                return self._refused(question, refused)
             except _WrongReplyError as wrong:
                 return Unanswered(question, f"the judge's endpoint {wrong}")
-            except (OSError, http.client.HTTPException) as problem:
+            except (OSError, http.client.HTTPException, UnicodeError) as problem:  # the last one: of a host's name
+                if self._stop.is_set():
+                    return Unanswered(question, self._reason or "the judge was interrupted")
                 if attempt == TRIES - 1:
                     why = getattr(problem, "reason", problem)
-                    return self._unreachable(question, f"the judge cannot be reached: {self._clean(str(why))}")
+                    reason = f"the judge cannot be reached: {self._clean(str(why))}{_ADDRESS}"
+                    return self._unreachable(question, reason)
                 self.wait(2.0**attempt)
             else:
                 store(reply)
                 return reply
         return Unanswered(question, "the judge's endpoint refused the question")
+
+    def _refused(self, question: Question, refused: _RefusedError) -> Unanswered:
+        reason = f"the judge's endpoint replied with {refused.status}: {refused.words}"
+        remedy = _REMEDIES.get(refused.status, "")
+        if refused.host:
+            reason, remedy = f"the judge's endpoint redirects to {refused.host}, which is not followed", _ELSEWHERE
+        return self._unreachable(question, reason + remedy) if remedy else Unanswered(question, reason)
 
     def _unreachable(self, question: Question, reason: str) -> Unanswered:
         self._reason = reason
@@ -111,15 +146,20 @@ class Endpoint:
             json.dumps(body).encode(),
             {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})},
         )
-        opener = urllib.request.build_opener(_NoRedirects)
+        # A proxy of the environment is none for this machine: it would get the key.
+        is_here = is_loopback(urlsplit(self.judge.base_url).hostname or "")
+        opener = urllib.request.build_opener(_NoRedirects, *([urllib.request.ProxyHandler({})] if is_here else ()))
+        deadline = time.monotonic() + SECONDS
         try:
             with opener.open(request, timeout=SECONDS) as response:
-                text = response.read(_LARGEST + 1)
+                text = self._read(response, _LARGEST + 1, deadline)
         except urllib.error.HTTPError as error:
             with error:
-                words = error.read(2000).decode(errors="replace")
+                words = self._read(error, 2000, deadline).decode(errors="replace")
             after = error.headers.get("Retry-After", "")
-            raise _RefusedError(error.code, self._clean(words), float(after) if after.isdecimal() else 0.0) from None
+            host = _host(error.headers.get("Location", "")) if 300 <= error.code < 400 else ""
+            seconds = float(after) if after.isdecimal() else 0.0
+            raise _RefusedError(error.code, self._clean(words), seconds, self._clean(host)) from None
         if len(text) > _LARGEST:
             raise _WrongReplyError(f"replied with more than {_LARGEST >> 20} MiB")
         try:
@@ -127,24 +167,52 @@ class Endpoint:
         except (ValueError, RecursionError):
             raise _WrongReplyError("replied with something that is not JSON") from None
 
+    def _read(self, response: Any, most: int, deadline: float) -> bytes:
+        """Return at most so many bytes of a response. The timeout of the connection is that of one packet."""
+        text = b""
+        while len(text) < most and (chunk := response.read1(min(_CHUNK, most - len(text)))):
+            text += chunk
+            if self._stop.is_set() or time.monotonic() > deadline:
+                raise TimeoutError(f"a reply takes longer than {SECONDS:.0f} s")
+        return text
+
     def _clean(self, words: str) -> str:
         """Shorten a text of the endpoint, and remove the key, which it may repeat."""
-        return " ".join((words.replace(self.key, "***") if self.key else words).split())[:200]
+        return " ".join(masked(words, self.key).split())[:200]
 
 
 class _RefusedError(Exception):
-    """The endpoint replied with an error. `after` is how many seconds it asks to wait, at most 30."""
+    """The endpoint replied with an error. `after` is how many seconds it asks to wait, at most 30.
 
-    def __init__(self, status: int, words: str, after: float) -> None:
+    `host` is the one to which it redirects; empty if it does not.
+    """
+
+    def __init__(self, status: int, words: str, after: float, host: str) -> None:
         super().__init__(words)
-        self.status, self.words, self.after = status, words, min(after, 30.0)
+        self.status, self.words, self.after, self.host = status, words, min(after, 30.0), host
 
 
 class _WrongReplyError(Exception):
     """The endpoint's reply has not the form that OpenAI defines."""
 
 
-def _reply(question: Question, found: Any) -> Reply:
+_AGAIN = "`harness score RUN` then asks again"
+_KEY = f"; set {KEY} to the key of this endpoint, and {_AGAIN}"
+_ADDRESS = f"; check the address, and {_AGAIN}"
+_ELSEWHERE = "; name that address"
+_REMEDIES = {401: _KEY, 403: _KEY, 404: f"; check the address and the name of the model, and {_AGAIN}"}
+"""What the user must do after a status with which every other question would end, too."""
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2] or url or "another address"
+    except ValueError:
+        return "another address"
+
+
+def _reply(question: Question, found: Any, key: str) -> Reply:
+    """Return the reply in what the endpoint sent, without the key, which the endpoint may repeat."""
     try:
         text = found["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
@@ -153,4 +221,8 @@ def _reply(question: Question, found: Any) -> Reply:
         raise _WrongReplyError("replied without a message")
     usage = found.get("usage") if isinstance(found.get("usage"), dict) else {}
     read, written = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
-    return Reply(question.key, text, *(n if isinstance(n, int) and 0 <= n < 2**40 else 0 for n in (read, written)))
+    return Reply(question.key, masked(text, key), _count(read), _count(written))
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40 else 0

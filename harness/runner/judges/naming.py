@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from harness.core.errors import UsageError
-from harness.core.judges import KEY, REPEATED, title, url_problem
+from harness.core.judges import KEY, OPENAI_KEY, REPEATED, is_loopback, title, url_problem
 from harness.core.settings import Plan
 from harness.core.suite import JudgeRef, Suite
 from harness.core.wording import plural
@@ -17,7 +16,7 @@ from harness.models.resolving import resolve
 from harness.scoring import Need, needs
 from harness.scoring.registry import judge_questions
 
-_OPENAI, _OPENAI_KEY = "api.openai.com", "OPENAI_API_KEY"
+_OPENAI = "api.openai.com"
 SUITES_OWN = "suite"
 """The value of `--judge` that permits the endpoint which the suite names."""
 
@@ -55,23 +54,20 @@ def key_of(judge: JudgeRef) -> str:
     """Return the key of a judge's endpoint from the environment; empty if there is none.
 
     Raises:
-        UsageError: the key would be sent unencrypted to another machine.
+        UsageError: the key cannot be sent, or would be sent unencrypted to another machine.
     """
-    parts = urlsplit(judge.base_url)
-    key = os.environ.get(KEY, "")
+    parts, name = urlsplit(judge.base_url), KEY
+    key = os.environ.get(KEY, "").strip()
     if not key and parts.hostname == _OPENAI:
-        key = os.environ.get(_OPENAI_KEY, "")
-    if key and parts.scheme == "http" and not _is_local(parts.hostname or ""):
-        what = f"the key in {KEY} would be sent to {parts.netloc} without encryption"
-        raise UsageError(what, remedy=f"Use an address that begins with https://, or unset {KEY}.")
+        name = OPENAI_KEY
+        key = os.environ.get(OPENAI_KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        what = f"the key in {name} holds a line break, a control character or one outside ASCII"
+        raise UsageError(what, remedy=f"Copy the key again, and set {name} to it alone.")
+    if key and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        what = f"the key in {name} would be sent to {parts.netloc} without encryption"
+        raise UsageError(what, remedy=f"Use an address that begins with https://, or unset {name}.")
     return key
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def permitted(suite: Suite) -> str | None:

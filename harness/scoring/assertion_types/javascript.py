@@ -42,10 +42,41 @@ class _Sandbox:
             found = {"kind": "limit", "value": str(reached)}
         if isinstance(found, Refused):
             raise CannotScoreError(f"the JavaScript could not be run: {found.reason}")
+        if not _is_outcome(found):
+            raise CannotScoreError("the JavaScript changed how its result is written, so that it cannot be read")
         if found["kind"] == "limit":
             self._limits_reached[code] += 1
             raise CannotScoreError(f"the JavaScript {found['value']}")
         return dict(found)
+
+
+_TEXT = {"value": str}
+_OUTCOMES: dict[str, dict[str, type]] = {
+    "boolean": {"value": bool},
+    "number": {"value": float},
+    "grade": {"pass": bool, "score": float, "reason": str},
+    "wrong": _TEXT,
+    "threw": _TEXT,
+    "limit": _TEXT,
+    "no function": {},
+    "pending": {},
+}
+"""The fields of each kind of outcome. A float is written as a text, since JSON has no infinite numbers."""
+
+
+def _is_outcome(found: Any) -> bool:
+    """Whether the child's reply has a known form. The suite's code ran in the child, and may have changed it."""
+    fields = _OUTCOMES.get(str(found.get("kind"))) if isinstance(found, dict) else None
+    return fields is not None and all(_has_type(found.get(name), kind) for name, kind in fields.items())
+
+
+def _has_type(value: Any, kind: type) -> bool:
+    if kind is not float:
+        return isinstance(value, kind)
+    try:
+        return isinstance(value, str) and isinstance(float(value), float)
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from harness.core.javascript import to_json
@@ -54,11 +55,16 @@ def _harmless(text: str) -> str:
     return _NAME.sub("&#91;", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
-def _asked(evidence: Evidence, verdicts: tuple[str, ...], *parts: str) -> str:
-    """Return the judge's reply to a text that consists of these parts."""
+def _asked(evidence: Evidence, verdicts: tuple[str, ...], read: Callable[[str], Finding], *parts: str) -> Finding:
+    """Return what `read` finds in the judge's reply to a text that consists of these parts."""
     bounded(evidence.text)
     question = Question("\n\n".join((_RULES, *parts)), evidence.scoring.repeat, verdicts)
-    return evidence.scoring.opinions.reply(question)
+    reply = evidence.scoring.opinions.reply(question)
+    try:
+        return read(reply)
+    except CannotScoreError:
+        evidence.scoring.opinions.misread(question)
+        raise
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------------
@@ -66,14 +72,14 @@ def _asked(evidence: Evidence, verdicts: tuple[str, ...], *parts: str) -> str:
 
 def _llm_rubric(evidence: Evidence, assertion: Assertion) -> Finding:
     parts = framed(criterion=str(assertion.value), answer=evidence.text)
-    reply = _asked(evidence, _YES_OR_NO, parts, "Does the answer meet the criterion?", _VERDICT)
-    return _verdict(reply, assertion)
+    asked = "Does the answer meet the criterion?"
+    return _asked(evidence, _YES_OR_NO, partial(_verdict, assertion), parts, asked, _VERDICT)
 
 
 def _closed_qa(evidence: Evidence, assertion: Assertion) -> Finding:
     parts = framed(question=evidence.case.prompt, criterion=str(assertion.value), answer=evidence.text)
     asked = "The answer was given to the question. Does it meet the criterion?"
-    return _verdict(_asked(evidence, _YES_OR_NO, parts, asked, _VERDICT), assertion)
+    return _asked(evidence, _YES_OR_NO, partial(_verdict, assertion), parts, asked, _VERDICT)
 
 
 def _factuality(evidence: Evidence, assertion: Assertion) -> Finding:
@@ -81,14 +87,18 @@ def _factuality(evidence: Evidence, assertion: Assertion) -> Finding:
     listed = "\n".join(f"{letter}: {meaning}" for letter, meaning in _CATEGORIES.items())
     asked = "Compare the facts in the answer with those in the reference. Ignore style and wording. Which one is true?"
     form = "Reply with one JSON object and nothing else, with these keys: reason (one short sentence) and category."
-    found = _object(_asked(evidence, _ONE_CATEGORY, parts, f"{asked}\n{listed}", form), "category")
+    return _asked(evidence, _ONE_CATEGORY, _category, parts, f"{asked}\n{listed}", form)
+
+
+def _category(reply: str) -> Finding:
+    found = _object(reply, "category")
     category = str(found["category"]).strip().upper()[:1]
     if category not in _CATEGORIES:
         raise CannotScoreError(f"the judge named no category, but {quote(str(found['category']))}")
     return Finding(category != _CONTRADICTS, f"judge: {_reason(found) or _CATEGORIES[category]} ({category})")
 
 
-def _verdict(reply: str, assertion: Assertion) -> Finding:
+def _verdict(assertion: Assertion, reply: str) -> Finding:
     """Read a verdict as promptfoo does: `pass` and, with a threshold, a score that reaches it."""
     found = _object(reply, "pass")
     holds = found["pass"]

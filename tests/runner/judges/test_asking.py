@@ -21,7 +21,7 @@ from harness.core.training_outcome import Status
 from harness.runner.judges.asking import Asking
 from harness.runner.judges.endpoint import Unanswered
 from harness.scoring import score
-from tests.support.judge_server import JudgeServer, serving
+from tests.support.judge_server import JudgeServer, follow_the_frame, serving
 
 CASES = tuple(
     Case(f"c{n}", (Message("user", f"Say {n}"),), (Assertion("llm-rubric", f'says "{n}"'),)) for n in range(10)
@@ -163,3 +163,20 @@ def test_similar_texts_are_compared(tmp_path: Path) -> None:
     answers = {"c": (Answer("c", "a dog", 2, False),)}
     missing.about([TrialRecord("t", BASE, 0, None, Split.MAIN, Status.SUCCEEDED, "", None, (), answers)])
     assert "cannot be used" in score(case, "a dog", missing.scoring).error
+
+
+def test_a_reply_without_a_verdict_is_asked_again_by_the_next_session(tmp_path: Path) -> None:
+    """A stored reply that holds no verdict is asked once more by each session, and a newer reply counts."""
+    server = JudgeServer(lambda _, __: "I would rather not say.")
+    with serving(server):
+        of = suite(server.url)
+        first = asking(of, tmp_path)
+        first.about([record(0)])
+        assert len(server.bodies) == 10
+        assert "no verdict" in score(CASES[0], "I say 0.", first.scoring).error
+        server.judge = follow_the_frame
+        for _ in range(2):
+            later = asking(of, tmp_path)
+            later.about([record(0)])
+            assert len(server.bodies) == 20
+            assert score(CASES[0], "I say 0.", later.scoring).passed

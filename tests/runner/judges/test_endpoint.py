@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import time
 from collections.abc import Sequence
 
 import pytest
 
+from harness.core import programs
 from harness.core.judges import Question, Reply
 from harness.core.suite import JudgeRef
+from harness.runner.judges import endpoint
 from harness.runner.judges.endpoint import Endpoint, Unanswered
 from tests.support.judge_server import KEY, JudgeServer, serving
 
@@ -58,13 +64,19 @@ def test_a_refused_key_ends_the_asking_and_is_not_shown() -> None:
     reasons = {each.reason for each in found if isinstance(each, Unanswered)}
     assert len(found) == 40
     assert all("401" in reason and KEY not in reason for reason in reasons)
+    assert all("set HARNESS_JUDGE_KEY" in reason and "`harness score RUN`" in reason for reason in reasons)
 
 
 def test_a_redirect_is_not_followed() -> None:
     """The endpoint cannot send the answers and the key to another address."""
     with serving(JudgeServer(refuse=lambda count: 302 if count == 1 else 0)) as server:
         found, _ = asking(server, 1)
-    assert isinstance(found[0], Unanswered)
+    assert found == [
+        Unanswered(
+            Question("question 0"),
+            f"the judge's endpoint redirects to {server.url[7:-3]}, which is not followed; name that address",
+        )
+    ]
     assert len(server.bodies) == 1
 
 
@@ -97,3 +109,85 @@ def test_a_reply_in_another_form_is_no_reply() -> None:
     with serving(server):
         found, _ = asking(server, 1)
     assert found == [Unanswered(Question("question 0"), "the judge's endpoint replied without a message")]
+
+
+def dripping() -> JudgeServer:
+    return JudgeServer(lambda text, _: text, drips=True)
+
+
+def stop(server: JudgeServer) -> None:
+    server.drips = False
+
+
+def test_a_reply_that_drips_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that arrives byte by byte is given up after the time of one reply."""
+    monkeypatch.setattr(endpoint, "SECONDS", 0.2)
+    began = time.monotonic()
+    with serving(dripping()) as server:
+        found, _ = asking(server, 2)
+        stop(server)
+    assert time.monotonic() - began < 5
+    assert all(isinstance(each, Unanswered) and "takes longer than" in each.reason for each in found)
+
+
+PROGRAM = """
+import sys
+from harness.cli import main
+from tests.runner.judges.test_endpoint import asking
+from tests.support.judge_server import JudgeServer
+import click
+server = JudgeServer(url=sys.argv[1])
+sys.exit(main([], click.Command("ask", callback=lambda: asking(server))))
+"""
+
+
+def test_a_signal_ends_a_command_whose_endpoint_drips() -> None:
+    """SIGTERM ends the command at once, while replies arrive that never end."""
+    with serving(dripping()) as server:
+        child = programs.start((sys.executable, "-c", PROGRAM, server.url))
+        while not server.bodies:
+            time.sleep(0.02)
+        os.kill(child.pid, signal.SIGTERM)
+        try:
+            assert child.wait(timeout=10) == 128 + signal.SIGTERM
+        finally:
+            child.kill()
+            stop(server)
+
+
+def test_a_proxy_gets_nothing_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions to an endpoint on this machine do not go to a proxy that the environment names."""
+    with serving() as proxy, serving(JudgeServer(lambda text, _: text)) as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        found, _ = asking(server, 2)
+    assert all(isinstance(each, Reply) for each in found)
+    assert proxy.bodies == []
+
+
+def test_a_key_in_a_reply_is_masked() -> None:
+    """If the endpoint repeats the key in a reply, the stored text has not the key."""
+    with serving(JudgeServer(lambda _, __: f"your key is {KEY}.")) as server:
+        (found,), _ = asking(server, 1)
+    assert isinstance(found, Reply)
+    assert found.text == "your key is ***."
+
+
+def test_a_host_that_is_no_name_cannot_be_reached() -> None:
+    """A host whose name has a part that is too long is a reason, not a bug."""
+    judge = Endpoint(JudgeRef("m", f"http://{'a' * 70}.example/v1"), "", wait=lambda _: None)
+    (found,) = judge.ask([Question("q")], lambda _: None)
+    assert isinstance(found, Unanswered)
+    assert "cannot be reached" in found.reason
+    assert "check the address" in found.reason
+
+
+def test_tokens_are_numbers() -> None:
+    """A number of tokens that is true or false counts as 0."""
+    server = JudgeServer()
+    usage = {"prompt_tokens": True, "completion_tokens": 5}
+    server.reply = lambda _body, _key: (200, {"choices": [{"message": {"content": "x"}}], "usage": usage})  # type: ignore[method-assign]
+    with serving(server):
+        (found,), _ = asking(server, 1)
+    assert found == Reply(Question("question 0").key, "x", 0, 5)

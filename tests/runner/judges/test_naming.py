@@ -26,7 +26,18 @@ def test_a_suite_names_its_judge() -> None:
     assert found == JudgeRef("m", "https://h/v1", 5, True)
 
 
-@pytest.mark.parametrize("url", ["ftp://h/v1", "https://", "https://user:secret@h/v1", "https://h/v1?key=1", "h/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://h/v1",
+        "https://",
+        "https://user:secret@h/v1",
+        "https://h/v1?key=1",
+        "h/v1",
+        "https://h/v 1",
+        "https://hö/v1",
+    ],
+)
 def test_a_wrong_address_is_refused(url: str) -> None:
     """An address without a scheme or a host, or with a key in it, is refused, in a suite and in `--judge`."""
     assert "base_url" in refusal(f"{TEXT}judge: {{model: m, base_url: '{url}'}}\n")
@@ -78,3 +89,21 @@ def test_a_suite_without_a_judge_says_how_to_name_one() -> None:
     assert notice(suite()).startswith("1 case has assertions for a judge, and none is named")
     assert "decide nothing" in notice(suite("{model: m}"))
     assert "decide like other assertions" in notice(suite("{model: m, decides: true}"))
+
+
+@pytest.mark.parametrize("key", ["first-half\nsecond-half", "schlüssel-geheim", "half\0half"])
+def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A key with a line break or a letter outside ASCII is a user's mistake; white space around a key is ignored."""
+    monkeypatch.setattr("os.environ", {"HARNESS_JUDGE_KEY": key})
+    with pytest.raises(UsageError, match="HARNESS_JUDGE_KEY holds") as refused:
+        key_of(JudgeRef("m", "https://h/v1"))
+    assert "half" not in str(refused.value)
+    assert "geheim" not in str(refused.value)
+    monkeypatch.setenv("HARNESS_JUDGE_KEY", " own\n")
+    assert key_of(JudgeRef("m", "https://h/v1")) == "own"
+
+
+def test_an_address_with_a_line_break_is_refused() -> None:
+    """An address with a control character is refused, though the standard library would remove it."""
+    with pytest.raises(UsageError, match="control character"):
+        with_judge(suite(), "m@https://h/v1\n")

@@ -67,6 +67,34 @@ def test_code_that_reached_a_limit_often_is_not_run_again() -> None:
     assert "not run" in judged(code).error
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        """(JSON.stringify = () => '{"kind":"number","value":"abc"}', true)""",
+        """(Object.prototype.toJSON = () => ({ kind: "grade", pass: true, score: "q", reason: "" }), true)""",
+        "(String.prototype.slice = () => 1, Promise = String = null, true)",
+        "(Promise.prototype.then = () => 0, true)",
+    ],
+)
+def test_code_cannot_change_how_its_result_is_written(code: str) -> None:
+    """The result is what the code returned, even if the code replaced the functions that describe it."""
+    assert judged(code).value == 1
+
+
+@pytest.mark.parametrize(
+    "grade",
+    [
+        "{ get score() { return this.read++ ? 'q' : 1; }, read: 0, pass: true, reason: '' }",
+        "{ get pass() { return this.read++ ? 'q' : true; }, read: 0, score: 1, reason: '' }",
+    ],
+)
+def test_a_result_of_another_form_is_no_score(grade: str) -> None:
+    """A result whose fields change their types while they are read leaves the answer without a score."""
+    found = judged(f"({grade})")
+    assert found.value is None
+    assert "cannot be read" in found.error
+
+
 def test_code_runs_only_with_permission() -> None:
     """Without --allow-code, an answer has no score."""
     assert "--allow-code" in judged("true", allow=False).error
