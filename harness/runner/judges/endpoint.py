@@ -113,17 +113,19 @@ class Endpoint:
             except _WrongReplyError as wrong:
                 return Unanswered(question, f"the judge's endpoint {wrong}")
             except (OSError, http.client.HTTPException, UnicodeError) as problem:  # the last one: of a host's name
-                if self._stop.is_set():
-                    return Unanswered(question, self._reason or "the judge was interrupted")
-                if attempt == TRIES - 1:
-                    why = getattr(problem, "reason", problem)
-                    reason = f"the judge cannot be reached: {self._clean(str(why))}{_ADDRESS}"
-                    return self._unreachable(question, reason)
+                if self._stop.is_set() or attempt == TRIES - 1:
+                    return self._without_reply(question, problem)
                 self.wait(2.0**attempt)
             else:
                 store(reply)
                 return reply
         return Unanswered(question, "the judge's endpoint refused the question")
+
+    def _without_reply(self, question: Question, problem: Exception) -> Unanswered:
+        if self._stop.is_set():
+            return Unanswered(question, self._reason or "the judge was interrupted")
+        why = self._clean(str(getattr(problem, "reason", problem)))
+        return self._unreachable(question, f"the judge cannot be reached: {why}{_ADDRESS}")
 
     def _refused(self, question: Question, refused: _RefusedError) -> Unanswered:
         reason = f"the judge's endpoint replied with {refused.status}: {refused.words}"
