@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from harness.analysis import net_loss
+from harness.analysis.net_loss import TWO_SIDED
 from harness.analysis.score_table import Pair, ScoreTable, pair
 from harness.analysis.statistics import LEVEL
 from harness.core.quantities import interval, lower_bound, upper_bound
@@ -20,8 +21,6 @@ from harness.core.wording import plural
 
 GUARDED = (Role.RETAIN, Role.AVOID)
 """Roles whose pass rate a tuned model must not lower."""
-TWO_SIDED = (1 + LEVEL) / 2
-"""Level of each end of a two-sided 95% interval."""
 
 
 def losses(

@@ -37,6 +37,8 @@ ASSUMED_CORRELATION = 0.25
 """Assumed correlation of results within a group, for `chance_shown`."""
 LEAST_DESIGN_EFFECT = 1.2
 """Least design effect of the floor. It makes the bound of a variant without any change that of the exact binomial."""
+TWO_SIDED = (1 + LEVEL) / 2
+"""Level of each end of a two-sided 95% interval."""
 MAX_CASES = 100_000
 """No larger number of cases is suggested."""
 CONCENTRATION = 4.0
@@ -198,6 +200,7 @@ def chance_shown(
     seeds: int = 3,
     loss: float = 0.0,
     group: float = 1.0,
+    level: float = LEVEL,
 ) -> float:
     """Return the probability that a variant with this true `loss` is shown to lose less than `margin`.
 
@@ -213,7 +216,32 @@ def chance_shown(
         seeds: number of training seeds of the variant.
         loss: the variant's true loss, as a share of what the base model passes.
         group: mean number of cases in the group of a case.
+        level: level of the one-sided upper bound that must be below `margin`.
     """
+    return _chance(cases, base, margin, loss, seeds, group, level, below=True)
+
+
+def chance_noticed(
+    cases: int,
+    base: float,
+    loss: float,
+    *,
+    seeds: int = 3,
+    group: float = 1.0,
+    level: float = TWO_SIDED,
+) -> float:
+    """Return the probability that a variant with this true `loss` is shown to lose something.
+
+    It is so if the lower bound of its loss at this level is above 0. The approximation and the arguments are those of
+    `chance_shown`.
+    """
+    return _chance(cases, base, 0.0, loss, seeds, group, level, below=False)
+
+
+def _chance(
+    cases: int, base: float, margin: float, loss: float, seeds: int, group: float, level: float, *, below: bool
+) -> float:
+    """Return the probability that a variant with this true `loss` is shown to be below, or else above, `margin`."""
     if not cases or base <= 0:
         return 0.0
     common = base * (1 - base) / (CONCENTRATION + 1)
@@ -226,10 +254,10 @@ def chance_shown(
     passing_too = base + ASSUMED_CORRELATION * (1 - base)  # chance that the base passes another case of such a group
     floor = max(LEAST_DESIGN_EFFECT, 1 + (group - 1) * passing_too) * margin * keep * base / cases
     clusters = max(2, int(cases / group))
-    width = student(clusters - 1, 2 * LEVEL - 1) ** 2 * max(error, floor)
+    width = student(clusters - 1, 2 * level - 1) ** 2 * max(error, floor)
     between = [max(0.0, effect * each - 1) * answers / (seeds * cases) for each in _estimates(seeds - 1)]
-    quantile = student(seeds - 1, 2 * LEVEL - 1) ** 2
-    surplus, normal_of = (margin - loss) * base, NormalDist().cdf
+    quantile = student(seeds - 1, 2 * level - 1) ** 2
+    surplus, normal_of = ((margin - loss) if below else (loss - margin)) * base, NormalDist().cdf
     chances = [normal_of((surplus - math.sqrt(width + quantile * each)) / math.sqrt(error)) for each in between]
     return sum(chances) / len(chances)
 

@@ -6,14 +6,16 @@ suite's margin, and how many `retain` and `avoid` cases would show it with a pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.analysis import net_loss
+from harness.analysis.confirmation import LEVEL as CONFIRMING
 from harness.analysis.losses import GUARDED
-from harness.analysis.statistics import POWER
+from harness.analysis.statistics import LEVEL, POWER
 from harness.core.names import BASE
 from harness.core.run_results import LossVerdict, Results
-from harness.core.suite import Case, Split, Suite
+from harness.core.scores import Rate
+from harness.core.suite import Case, Role, Split, Suite
 from harness.core.wording import listed, plural
 
 ASSUMED_RATES = (0.7, 0.95)
@@ -77,24 +79,45 @@ def too_few_passes(results: Results) -> str:
 
 
 def can_show(results: Results) -> str:
-    """Return in a sentence which losses the suite's cases can rule out; empty without a margin or base passes."""
-    suite = results.run.suite
-    cases = _guarded(suite, Split.MAIN)
-    rates = [rate for role in GUARDED if (rate := results.base.rates.get(role))]
-    passed, total = sum(rate.passed for rate in rates), sum(rate.total for rate in rates)
-    if not cases or not passed or not 0 < suite.margin < 100:
+    """Return in sentences which losses the suite's cases can rule out, and whether they would notice one of 10 points.
+
+    The same is said of the held-out cases, if a confirmation used them. Empty without a margin or base passes.
+    """
+    suite, again = results.run.suite, results.confirmed
+    if not 0 < suite.margin < 100:
         return ""
-    group, seeds = _mean_group(cases), max(1, len(results.run.plan.seeds))
-    margins = sorted({suite.margin, TEN}, reverse=True)
-    chances = [
-        net_loss.chance_shown(len(cases), passed / total, margin / 100, seeds=seeds, group=group) for margin in margins
-    ]
+    said = _can_show(results, Split.MAIN, results.base.rates, max(1, len(results.run.plan.seeds)), LEVEL)
+    if not said:
+        return ""
+    if results.confirmed_base and again and again.rates:
+        said += _can_show(results, Split.CONFIRM, results.confirmed_base.rates, len(again.seeds), CONFIRMING)
+    return f"{said} The suite's margin is {suite.margin:g} points."
+
+
+def _can_show(results: Results, split: Split, rates: Mapping[Role, Rate], seeds: int, level: float) -> str:
+    """Return what the cases of one split can show: at this level, that a loss is below a margin."""
+    cases, margin = _guarded(results.run.suite, split), results.run.suite.margin
+    guarded = [rate for role in GUARDED if (rate := rates.get(role))]
+    passed, total = sum(rate.passed for rate in guarded), sum(rate.total for rate in guarded)
+    if not cases or not passed:
+        return ""
+    count, base, group = len(cases), passed / total, _mean_group(cases)
     shown = [
-        f"less than {m:g} points with a probability of {_percent(c)}" for m, c in zip(margins, chances, strict=True)
+        f"less than {size:g} points with a probability of "
+        f"{_percent(net_loss.chance_shown(count, base, size / 100, seeds=seeds, group=group, level=level))}"
+        for size in sorted({margin, TEN}, reverse=True)
     ]
+    noticed = _percent(net_loss.chance_noticed(count, base, TEN / 100, seeds=seeds, group=group))
+    if split is Split.MAIN:
+        begin, confidence = f"What these {_named(cases)} can show with {plural(seeds, 'seed')}", ""
+    else:
+        begin, confidence = (
+            f" The {_named(cases, 'held-out ')} with {plural(seeds, 'fresh seed')}",
+            (f" ({_percent(level)} confidence)"),
+        )
     return (
-        f"What these {_named(cases)} can show with {plural(seeds, 'seed')}: a variant that loses nothing is shown to "
-        f"lose {listed(shown)}. The suite's margin is {suite.margin:g} points."
+        f"{begin}: a variant that loses nothing is shown to lose {listed(shown)}{confidence}; one that truly loses "
+        f"{TEN:g} points is noticed (its 95% interval is above 0) with a probability of {noticed}."
     )
 
 
@@ -132,9 +155,9 @@ def _cut(results: Results) -> str:
     return f"; {len(cut)} of the others were cut at {plural(limit, 'token')}" if cut else ""
 
 
-def _named(cases: Sequence[Case]) -> str:
+def _named(cases: Sequence[Case], held_out: str = "") -> str:
     roles = listed(role for role in GUARDED if any(case.role is role for case in cases))
-    return plural(len(cases), f"{roles} case")
+    return plural(len(cases), f"{held_out}{roles} case")
 
 
 def _like(group: float) -> str:

@@ -31,7 +31,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis import losses, net_loss
-from harness.analysis.losses import GUARDED, TWO_SIDED
+from harness.analysis.losses import GUARDED
+from harness.analysis.net_loss import TWO_SIDED
 from harness.analysis.score_table import Pair, ScoreTable
 from harness.analysis.statistics import LEVEL, Scores, exact_sign_flip
 from harness.core.quantities import lower_bound, points

@@ -15,7 +15,6 @@ from harness.core.quantities import quantity
 from harness.core.run_results import Choice, Finding, Outcome, Recommendation, Results, Verdict
 from harness.core.suite import Split
 from harness.core.training_outcome import Status
-from harness.core.wording import plural
 
 TOY = "This is a toy model. It shows how to read a result. Its settings do not carry over to other models."
 
@@ -64,14 +63,13 @@ def _choice(results: Results, caps: Caps) -> Choice:
 
 
 def _scope(results: Results, choice: Choice, best: Outcome) -> str:
-    """Describe what the recommendation is based on: model, suite, number of cases and seeds."""
+    """Describe what the recommendation is based on: model, suite, number of cases, seeds (choice + confirmation)."""
     confirmation = _confirmation(results, choice)
     cases = {s.case for s in results.samples if s.variant == best.name}
     cases |= {s.case for s in results.confirmed_samples if confirmation}
-    seeds = sum(
-        status is Status.SUCCEEDED for status in (*best.statuses, *(confirmation.statuses if confirmation else ()))
-    )
-    return f"{results.run.model.name}, {results.run.suite.name}, {len(cases)} cases, {plural(seeds, 'seed')}"
+    counts = [each.statuses.count(Status.SUCCEEDED) for each in (best, confirmation) if each]
+    seeds = f"{' + '.join(map(str, counts))} {'seed' if sum(counts) == 1 else 'seeds'}"
+    return f"{results.run.model.name}, {results.run.suite.name}, {len(cases)} cases, {seeds}"
 
 
 def _confirmation(results: Results, choice: Choice) -> Outcome | None:

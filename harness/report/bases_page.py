@@ -209,5 +209,6 @@ def _mark(number: int, run: _Run) -> Mark | None:
     rate = 100 * _mean(scores)
     return Mark(
         number, run.name, rate, 100 * span.low, 100 * span.high, loss.points, loss.low, loss.high,
-        "chosen" if run.verdict == Finding.CONFIRMED else "not eligible", at=(loss.points, rate),
+        "chosen" if run.verdict == Finding.CONFIRMED else "not eligible",
+        bound=learned_lost.deciding_bound(run.results, own, held_out=bool(run.held_out)), at=(loss.points, rate),
     )  # fmt: skip

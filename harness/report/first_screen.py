@@ -12,21 +12,23 @@ from harness.analysis.next_trials import NextSteps, NextTrial
 from harness.analysis.selection import gpu_memory
 from harness.core import wording
 from harness.core.claims import cost_claim, gpu_of, machine_claim
-from harness.core.machine import Machine
-from harness.core.measurement import Phase
+from harness.core.measurement import Basis, Phase
 from harness.core.quantities import interval, points, quantity
 from harness.core.run_results import Change, Finding, Loss, Outcome, Results
 from harness.core.setting_text import in_report
 from harness.core.settings import AXES
+from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.report import formatting
-from harness.report.kinds import of_variant
+from harness.report.kinds import Kinds, of_variant
 
 MOST_KINDS = 3
 """Number of kinds of cases that are named as lost."""
 MUCH_OF_A_KIND = 0.2
 """A kind of cases is named as lost if at least this share of its cases was lost, net."""
+LITTLE_OF_A_KIND = 0.5
+"""A kind of cases is named as little learned if less than this share of its cases passes."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +90,36 @@ def _verdict(results: Results, best: Outcome | None) -> tuple[str, str]:
         few = power.too_few_passes(results)
         return "nothing", few or " ".join(results.choice.reasons[:1])
     found = results.choice.confirmation if results.confirmed else None
+    alone = _one_role_alone(results, best)
     if found is None:
-        return "not-confirmed", "Not confirmed: no held-out cases have tested it. The best of many is partly lucky."
+        return "not-confirmed", (
+            f"Not confirmed: no held-out cases have tested it. The best of many is partly lucky.{alone}"
+        )
     if found.finding is Finding.REFUTED:
         return "refuted", "Refuted: its held-out cases under fresh seeds speak against it. Do not use it."
     if found.finding is Finding.NOT_CONFIRMED:
         return "not-confirmed", (
             "Not confirmed: its held-out cases under fresh seeds show neither that it keeps enough and gains, nor the "
-            "opposite. Do not rely on it yet."
+            f"opposite. Do not rely on it yet.{alone}"
         )
     use = "" if results.run.model.toy else f" Use it for {model}."
     return "confirmed", (
-        "Confirmed: on held-out cases under fresh seeds, it gains, and it loses less than the suite allows." + use
+        "Confirmed: on held-out cases under fresh seeds, it gains, and it loses less than the suite allows."
+        f"{alone}{use}"
+    )
+
+
+def _one_role_alone(results: Results, best: Outcome) -> str:
+    """Say of which role alone more is lost than the suite allows; empty if of none, or if there is only one role."""
+    own, held_out = _headline_cases(results, best)
+    margin = results.run.suite.margin
+    if len(own.losses) < len(losses.GUARDED):
+        return ""
+    return "".join(
+        f" On the {'held-out ' if held_out else ''}{role} cases alone, it loses {points(loss.points)} points: more "
+        f"than the {margin:g} that the suite allows for {' and '.join(losses.GUARDED)} cases together."
+        for role, loss in own.losses.items()
+        if loss.points is not None and loss.points > margin
     )
 
 
@@ -107,23 +127,42 @@ def _verdict(results: Results, best: Outcome | None) -> tuple[str, str]:
 
 
 def _tiles(results: Results, shown: Outcome) -> Iterator[Tile]:
-    again = results.confirmed if results.confirmed and results.confirmed.name == shown.name else None
-    held_out = bool(again and again.rates)
+    own, held_out = _headline_cases(results, shown)
     base = results.confirmed_base if held_out else results.base_of(shown)
-    own = again if held_out and again else shown
     if (base or results.base).rates:
-        yield _learned(results, base or results.base, own, held_out)
-        yield _lost(results, shown, own, held_out)
-    yield _costs(shown, results.run.provenance.machine)
+        kinds = of_variant(results, shown, held_out=held_out)
+        yield _learned(results, base or results.base, own, held_out, kinds)
+        yield _lost(results, own, held_out, kinds)
+    yield _costs(results, shown)
 
 
-def _learned(results: Results, base: Outcome, own: Outcome, held_out: bool) -> Tile:
+def _headline_cases(results: Results, shown: Outcome) -> tuple[Outcome, bool]:
+    """Return the outcome whose figures are shown, and whether it is on held-out cases: if the variant has answered."""
+    again = results.confirmed
+    if again and again.name == shown.name and again.rates:
+        return again, True
+    return shown, False
+
+
+def _learned(results: Results, base: Outcome, own: Outcome, held_out: bool, kinds: Kinds) -> Tile:
     objective = results.choice.objective
     which = f"{'held-out ' if held_out else ''}{objective} cases"
     rate = formatting.percent(own.rates.get(objective))
     change = own.changes.get(objective)
     says = f"of the {which} pass; the base passes {formatting.percent(base.rates.get(objective))}."
-    return Tile("Learned", rate, says, (_change(change, which),) if change else ())
+    more = (_change(change, which),) if change else ()
+    return Tile("Learned", rate, says, (*more, *_learned_least(objective, kinds)))
+
+
+def _learned_least(objective: Role, kinds: Kinds) -> tuple[str, ...]:
+    """Name the kinds of the objective's cases of which the smallest shares pass; none if there is only one kind."""
+    own = {kind: cell for (role, kind), cell in kinds.items() if role is objective and cell.cases}
+    found = [(kind, cell) for kind, cell in own.items() if cell.passed < LITTLE_OF_A_KIND * cell.cases]
+    if not found or len(own) < 2:
+        return ()
+    found.sort(key=lambda each: each[1].passed / each[1].cases)
+    names = [f"{kind} ({points(cell.passed)} of {cell.cases})" for kind, cell in found]
+    return (f"Learned least: {wording.listed(names, MOST_KINDS)}.",)
 
 
 def _change(change: Change, which: str) -> str:
@@ -135,10 +174,10 @@ def _change(change: Change, which: str) -> str:
     )
 
 
-def _lost(results: Results, shown: Outcome, own: Outcome, held_out: bool) -> Tile:
+def _lost(results: Results, own: Outcome, held_out: bool, kinds: Kinds) -> Tile:
     loss, margin = own.loss, results.run.suite.margin
     which = f"{'held-out ' if held_out else ''}retain and avoid cases"
-    most = _lost_most(results, shown)
+    most = (*_by_role(own), *_lost_most(kinds))
     if loss is None:
         return Tile("Lost", "not known", "The suite has no retain or avoid cases to compare.", most)
     if loss.points is None:
@@ -158,12 +197,22 @@ def _bound(results: Results, loss: Loss, held_out: bool) -> str:
     return f"{interval(loss.low, loss.high)} lost with 95% confidence; "
 
 
-def _lost_most(results: Results, shown: Outcome) -> tuple[str, ...]:
-    """Name the kinds of retain and avoid cases of which most was lost, on the cases used for the choice."""
+def _by_role(own: Outcome) -> tuple[str, ...]:
+    """Give the loss of each role alone, if there are several."""
     found = [
-        (cell.lost - cell.gained, role, kind, cell)
-        for (role, kind), cell in of_variant(results, shown).items()
-        if role in losses.GUARDED and cell.cases and cell.lost - cell.gained >= MUCH_OF_A_KIND * cell.cases
+        f"{role} {points(abs(loss.points))} points{' gained' if points(loss.points).startswith('-') else ''}"
+        for role, loss in own.losses.items()
+        if loss.points is not None
+    ]
+    return (f"By role: {', '.join(found)}.",) if len(found) > 1 else ()
+
+
+def _lost_most(kinds: Kinds) -> tuple[str, ...]:
+    """Name the kinds of retain and avoid cases of which most was lost."""
+    found = [
+        (cell.net_loss, role, kind, cell)
+        for (role, kind), cell in kinds.items()
+        if role in losses.GUARDED and cell.cases and cell.net_loss >= MUCH_OF_A_KIND * cell.cases
     ]
     found.sort(key=lambda each: -each[0])
     if not found:
@@ -174,21 +223,41 @@ def _lost_most(results: Results, shown: Outcome) -> tuple[str, ...]:
     return (f"Lost most: {wording.listed(names, MOST_KINDS)}.",)
 
 
-def _costs(shown: Outcome, machine: Machine) -> Tile:
-    train = shown.cost(Phase.TRAIN)
+def _costs(results: Results, shown: Outcome) -> Tile:
+    machine, train = results.run.provenance.machine, shown.cost(Phase.TRAIN)
     if train is None:
         return Tile("Costs", "not known", "The training was not measured.")
     on_gpu = gpu_memory(shown)
-    what = "GPU memory" if on_gpu else "main memory, with Python and libraries"
+    whole = on_gpu in [cost.peak_device for cost in shown.costs]
+    of_gpu = "memory of the whole GPU, with its CUDA context" if whole else f"GPU memory in {formatting.ALLOCATOR}"
+    what = of_gpu if on_gpu else "main memory, with Python and libraries"
+    emulated = train.seconds.basis is Basis.EMULATED
+    speed = (
+        f" at {wording.one(train.seconds.device)}'s speed ({gpu_of(machine)}'s was not measured)" if emulated else ""
+    )
     figure = f"{quantity(train.seconds)}, {quantity(on_gpu or train.peak())}"
-    says = f"to train it alone: time and peak of {what}; {cost_claim(train, machine)}."
+    says = f"to train it alone: time{speed} and peak {what}; {cost_claim(train, machine)}."
     if machine.kind is DeviceKind.CPU:
         tell = (
             f"Time and memory on a CPU say nothing about a GPU: this run cannot tell whether it fits {gpu_of(machine)}."
         )
         return Tile("Costs", figure, says, (tell,))
-    together = "A class whose students train at the same time, each on a GPU of their own, takes as long as one."
-    return Tile("Costs", figure, says, (together,))
+    together = "A class whose students train at the same time, each on a GPU of their own, takes as long as one"
+    return Tile("Costs", figure, says, (f"{together}{_of_a_student(results, shown)}.",))
+
+
+def _of_a_student(results: Results, shown: Outcome) -> str:
+    """Return how long one student needs who loads, trains and answers alone; empty if that was not measured."""
+    again = results.confirmed
+    held_out = again is not None and again.name == shown.name and bool(again.rates)
+    own = again if held_out and again else shown
+    base = (results.confirmed_base if held_out else None) or results.base_of(shown)
+    parts = (base.cost(Phase.LOAD), own.cost(Phase.TRAIN), own.cost(Phase.ANSWER_AFTER))
+    known = [part.seconds.value for part in parts if part and part.models == 1]
+    if len(known) < len(parts):
+        return ""
+    which = "held-out cases" if held_out else "cases"
+    return f": {wording.duration(sum(known))} to load the model, train it and answer the {which}"
 
 
 # --- what to try next ------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from harness.core.scores import Rate
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
 
+ALLOCATOR = "PyTorch's allocator"
+"""What the table of variants and the memory chart measure on a GPU; the whole GPU also holds the CUDA context."""
 ABSENT = "–"
 
 ROLES = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from harness.analysis.next_trials import next_steps
 from harness.analysis.recommendation import recommend
+from harness.core import training_script
 from harness.core.run_results import Results
 from harness.report import formatting, headline
 from harness.report.first_screen import FirstScreen, first_screen
@@ -48,7 +49,9 @@ def handout(results: Results, now: str) -> Handout:
         name=best.name if best else "",
         first=first_screen(results, best, shown, next_steps(results)),
         excerpts=_both_ways(headline.excerpts(results, compared)),
-        script="\n".join(filter(None, (advice.lora_config, advice.sft_config))),
+        script=training_script.script(best.settings, results.run.provenance.machine, best.seeds[0])
+        if best and best.settings and advice.script
+        else "",
         rehearsal=bool(best and best.settings and best.settings.rehearsal),
         limits=tuple(_limits(results)),
     )

@@ -21,6 +21,7 @@ from harness.core.suite import Case, Role, Split
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.report import clusters, formatting, truncation
+from harness.report.kinds import kind_of, of_variant
 from harness.report.pass_rates import ScoresByRole, Span, scores_by_role
 
 
@@ -101,6 +102,33 @@ class Excerpt:
     base_passed: bool
     tuned: str
     tuned_passed: bool
+    seeds: str
+    """Under how many seeds the case was gained or lost: `lost in 2 of 3 seeds`; empty with one seed."""
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A case with an answer of the base model, and all answers of the tuned model."""
+
+    case: Case
+    base: Sample
+    tuned: tuple[Sample, ...]
+    """One answer of each seed."""
+
+    @property
+    def changed(self) -> list[Sample]:
+        """The tuned model's answers whose verdict is not the base model's."""
+        return [sample for sample in self.tuned if sample.score.passed != self.base.score.passed]
+
+    @property
+    def excerpt(self) -> Excerpt:
+        shown = self.changed[0]
+        word = "gained" if shown.score.passed else "lost"
+        seeds = f"{word} in {len(self.changed)} of {len(self.tuned)} seeds" if len(self.tuned) > 1 else ""
+        return Excerpt(
+            formatting.anchor(self.case.id), _clip(self.case.prompt), _clip(self.base.answer.text),
+            self.base.score.passed, _clip(shown.answer.text), shown.score.passed, seeds,
+        )  # fmt: skip
 
 
 def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
@@ -262,38 +290,52 @@ def unfinished(results: Results) -> str:
 
 
 def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
-    """Return some cases that the tuned model gained, then some that it lost, in the confirmation if there was one."""
+    """Return some cases that the tuned model gained, then some that it lost, in the confirmation if there was one.
+
+    Lost cases are of the kind that loses most, and were lost under most seeds. The answer is that of the first seed
+    that gained or lost the case.
+    """
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
     answers = results.confirmed_samples if confirmed else results.samples
     samples = reducers.scored(reducers.exemplary(answers, results.run.suite.reducer))
     base_name = results.base_beside(compared).name
     base = {s.case: s for s in samples if s.variant == base_name}
-    tuned: dict[str, Sample] = {}
+    tuned: dict[str, list[Sample]] = {}
     for sample in samples:
         if sample.variant == compared:
-            tuned.setdefault(sample.case, sample)
-    role = {case.id: case for case in results.run.suite.cases}
-    pairs = [(role[id], base[id], new) for id, new in tuned.items() if id in base]
-    gained = [p for p in pairs if p[2].score.passed and not p[1].score.passed]
-    gained.sort(key=lambda p: (p[0].role is not results.choice.objective, len(p[2].answer.text) > 300))
-    broken = [p for p in pairs if p[1].score.passed and not p[2].score.passed]
-    return tuple(
-        Excerpt(
-            formatting.anchor(case.id), _clip(case.prompt), _clip(old.answer.text), old.score.passed,
-            _clip(new.answer.text), new.score.passed,
-        )
-        for case, old, new in (*_varied(gained)[:most], *_varied(broken)[:2])
-    )  # fmt: skip
+            tuned.setdefault(sample.case, []).append(sample)
+    known = {case.id: case for case in results.run.suite.cases}
+    found = [_Example(known[id], base[id], tuple(own)) for id, own in tuned.items() if id in base]
+    changed = [each for each in found if each.changed]
+    gained = [each for each in changed if not each.base.score.passed]
+    objective = results.choice.objective
+    gained.sort(
+        key=lambda each: (each.case.role is not objective, len(each.changed[0].answer.text) > 300, -len(each.changed))
+    )
+    lost = [each for each in changed if each.base.score.passed]
+    by_kind = _kinds_lost(results, compared, held_out=confirmed)
+    lost.sort(key=lambda each: (-by_kind.get(each.case.id, 0.0), -len(each.changed)))
+    return tuple(each.excerpt for each in (*_varied(gained)[:most], *_varied(lost)[:2]))
 
 
-def _varied(pairs: Sequence[tuple[Case, Sample, Sample]]) -> list[tuple[Case, Sample, Sample]]:
+def _kinds_lost(results: Results, compared: str, *, held_out: bool) -> dict[str, float]:
+    """Return, for each case, how many cases of its kind were lost, net."""
+    variant = next((v for v in results.variants if v.name == compared), None)
+    if variant is None:
+        return {}
+    cases = results.run.suite.of(Split.CONFIRM if held_out else Split.MAIN)
+    found, kinds = of_variant(results, variant, held_out=held_out), kind_of(cases)
+    return {case.id: found[case.role, kinds[case.id]].net_loss for case in cases}
+
+
+def _varied(examples: Sequence[_Example]) -> list[_Example]:
     """Put the first case of each group, and cases without a group, first, so that the examples differ."""
     seen: set[str] = set()
-    first: list[tuple[Case, Sample, Sample]] = []
-    rest: list[tuple[Case, Sample, Sample]] = []
-    for pair in pairs:
-        group = pair[0].group
-        (rest if group in seen else first).append(pair)
+    first: list[_Example] = []
+    rest: list[_Example] = []
+    for each in examples:
+        group = each.case.group
+        (rest if group in seen else first).append(each)
         seen |= {group} if group else set()
     return [*first, *rest]
 

@@ -23,8 +23,8 @@ OTHER = "others"
 """The kind of cases that have no group and share their name with no other case."""
 MOST_VARIANTS = 60
 """Number of variants in the table of kinds. The chosen one, and those with the highest pass rates, come first."""
-SHADES = 5
-"""Number of shades of a cell, from the faintest to the strongest."""
+SHADES = 4
+"""Number of shades of a cell, one for each quarter of its cases. A cell whose cases all changed has one more."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,24 @@ class KindCell:
     """Cases with a score of both."""
 
     @property
+    def passed(self) -> float:
+        """Cases that the variant passes."""
+        return self.kept + self.gained
+
+    @property
+    def net_loss(self) -> float:
+        """How many cases fewer the variant passes than the base model; negative for a gain."""
+        return self.lost - self.gained
+
+    @property
     def shade(self) -> str:
         """Class of the cell: `g` or `l` for a net gain or loss with its strength as a share of the cases, or `same`."""
         net = self.gained - self.lost
         if not self.cases or abs(net) < 0.05:
             return "same" if self.cases else "none"
-        return f"{'g' if net > 0 else 'l'}{min(SHADES, 1 + int(SHADES * abs(net) / self.cases))}"
+        whole = abs(net) > self.cases - 0.05
+        step = SHADES + 1 if whole else min(SHADES, 1 + int(SHADES * abs(net) / self.cases + 1e-9))
+        return f"{'g' if net > 0 else 'l'}{step}"
 
     @property
     def text(self) -> str:
@@ -142,15 +154,18 @@ def _place(results: Results, role: Role) -> tuple[bool, bool]:
     return role not in GUARDED, role is not results.choice.objective
 
 
-def of_variant(results: Results, variant: Outcome) -> dict[tuple[Role, str], KindCell]:
-    """Return what a variant did with each kind of the main cases."""
-    tables = score_tables(
-        [s for s in results.samples if s.variant in (variant.name, results.base_of(variant).name)],
-        results.run.suite.reducer,
-    )
+Kinds = dict[tuple[Role, str], KindCell]
+"""What one variant did with each kind of each role."""
+
+
+def of_variant(results: Results, variant: Outcome, *, held_out: bool = False) -> Kinds:
+    """Return what a variant did with each kind of the main cases, or of the held-out cases."""
+    answers = results.confirmed_samples if held_out else results.samples
+    base = results.base_of(variant).name
+    tables = score_tables([s for s in answers if s.variant in (variant.name, base)], results.run.suite.reducer)
     return {
-        key: _cell(own, tables.get(results.base_of(variant).name), tables.get(variant.name))
-        for key, own in _by_kind(results.run.suite.of(Split.MAIN)).items()
+        key: _cell(own, tables.get(base), tables.get(variant.name))
+        for key, own in _by_kind(results.run.suite.of(Split.CONFIRM if held_out else Split.MAIN)).items()
     }
 
 

@@ -10,6 +10,8 @@ from harness.core.run_results import Results
 from harness.core.suite import Suite
 from harness.report import formatting
 
+NO_SYSTEM_PROMPT = "none of the suite's; the chat template may add one"
+
 
 def facts(results: Results) -> tuple[tuple[str, str], ...]:
     """Return the name and value of each fact about the run."""
@@ -34,7 +36,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("Started", formatting.moment(facts.started)),
         ("Finished", formatting.moment(results.finished)),
         ("Decoding", _decoding(run.suite)),
-        ("System prompt", run.suite.system_prompt or "none"),
+        ("System prompt", run.suite.system_prompt or NO_SYSTEM_PROMPT),
         *([("Rehearsal", _rehearsal(run.rehearsal))] if run.rehearsal else []),
     )
 

@@ -44,11 +44,15 @@ _Pair = tuple[Column, Callable[[Outcome], Cell]]
 def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
     """Return the columns from left to right, each with the function that makes a variant's or the base model's cell."""
     return [
-        *_settings(results),
         (
             Column("Eligible", "Whether the variant may be chosen, with the reason", number=False),
             _tuned(partial(_eligible, results)),
         ),
+        (
+            Column("Net loss", "Loss on retain and avoid cases together, in points of what the base passes"),
+            _tuned(lambda outcome: _lost(outcome.loss)),
+        ),
+        *_settings(results),
         *_roles(results, scores),
         *_against_the_base(results),
         *_rows_cut(results),
@@ -71,8 +75,6 @@ def _against_the_base(results: Results) -> list[_Pair]:
     return [
         *([(Column("Base", "The base model that the variant is compared with", group, number=False),
             _tuned(lambda outcome: Cell(results.base_of(outcome).name)))] if results.bases else []),
-        (Column("Net loss", "Loss on retain and avoid cases together, in points of what the base passes", group),
-         _tuned(lambda outcome: _lost(outcome.loss))),
         *((Column(f"Net loss, {role}", f"The same on {role} cases only; it decides nothing", group),
            _tuned(partial(_lost_in, role))) for role in _guarded(results)),
         (Column("Fixed", "Cases of all roles that the base fails and the variant passes, summed over seeds", group),
@@ -109,7 +111,8 @@ def _rows_cut(results: Results) -> list[_Pair]:
 
 
 def _costs(results: Results) -> list[_Pair]:
-    group = f"Time and memory, {_machine(results)}"
+    of_gpu = results.run.provenance.machine.kind is DeviceKind.CUDA
+    group = f"Time and memory (peaks of {formatting.ALLOCATOR if of_gpu else 'the whole process'}), {_machine(results)}"
     return [
         (Column("Train", "Training time: mean over seeds, or an estimate from probes for training alone", group),
          lambda outcome: _time(outcome.cost(Phase.TRAIN))),
@@ -131,7 +134,7 @@ def _machine(results: Results) -> str:
 
 def peak_hint(results: Results) -> str:
     if results.run.provenance.machine.kind is DeviceKind.CUDA:
-        return "Largest memory reserved on the GPU while training"
+        return f"Largest GPU memory that {formatting.ALLOCATOR} reserved while training"
     return "Largest resident memory of the whole process while training, including Python and libraries"
 
 
@@ -183,7 +186,7 @@ def _lost_in(role: Role, outcome: Outcome) -> Cell:
 def _lost(loss: Loss | None) -> Cell:
     if loss is None or loss.points is None:
         return NOTHING
-    sign = "" if loss.verdict is LossVerdict.KEEPS else "▼ "
+    sign = "" if loss.verdict is LossVerdict.KEEPS else "? "
     flips = f"{points(loss.broken)} broken, {points(loss.fixed)} fixed"
     return Cell(f"{sign}{points(loss.points)}", loss.points, f"{interval(loss.low, loss.high)}; {flips}")
 

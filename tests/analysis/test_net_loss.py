@@ -15,6 +15,7 @@ from harness.analysis.net_loss import (
     LEAST_DESIGN_EFFECT,
     cases_needed,
     cases_to_show,
+    chance_noticed,
     chance_shown,
     design_effect,
     least_passes,
@@ -258,6 +259,25 @@ def test_a_harmless_variant_is_shown_about_as_often_as_promised() -> None:
         loss = net_loss(base.astype(float), variant.astype(float))
         shown += loss is not None and loss.high < 0.15
     assert shown / draws == pytest.approx(chance_shown(cases, 0.7, 0.15), abs=0.1)
+
+
+def test_a_loss_is_noticed_about_as_often_as_promised() -> None:
+    """In simulations, the interval of a variant that loses a tenth is above 0 about as often as promised."""
+    rng, cases, draws, noticed = np.random.default_rng(6), 160, 300, 0
+    for _ in range(draws):
+        chance = rng.beta(0.7 * 4, 0.3 * 4, cases)
+        base, variant = rng.random((1, cases)) < chance, rng.random((3, cases)) < 0.9 * chance
+        loss = net_loss(base.astype(float), variant.astype(float), level=0.975)
+        noticed += loss is not None and loss.low > 0
+    assert noticed / draws == pytest.approx(chance_noticed(cases, 0.7, 0.1), abs=0.1)
+
+
+def test_no_loss_is_rarely_noticed() -> None:
+    """A variant that loses nothing is said to lose in at most 2.5% of runs; larger losses are noticed more often."""
+    by_loss = [chance_noticed(160, 0.7, loss) for loss in (0.0, 0.05, 0.1, 0.2)]
+    assert by_loss[0] <= 0.025
+    assert by_loss == sorted(by_loss)
+    assert chance_noticed(0, 0.7, 0.1) == 0
 
 
 def test_two_sided_bounds_are_those_of_half_the_rest() -> None:

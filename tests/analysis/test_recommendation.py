@@ -73,7 +73,7 @@ def test_a_confirmed_choice_is_recommended() -> None:
     found = recommend(run(*GOOD))
     assert found.variant == ONE.name
     assert found.headline == (
-        f"Recommended for meta-llama/Llama-2-7b-chat-hf, workshop, 160 cases, 3 seeds: {ONE.name}."
+        f"Recommended for meta-llama/Llama-2-7b-chat-hf, workshop, 160 cases, 1 + 2 seeds: {ONE.name}."
     )
     assert f"learning_rate={ONE.settings.learning_rate}" in found.sft_config
     assert f"r={ONE.settings.rank}," in found.lora_config

@@ -21,15 +21,19 @@ PACKAGE = Path(harness.__file__).parent
 READERS = {
     "engine/batched_worker.py": "a queue, not a file",
     "engine/calibration.py": "a shape of this package",
+    "engine/embedding_process.py": "the list of an embedding model's modules, in a limited process",
     "engine/fingerprint.py": "an adapter that this process trained",
     "engine/gguf_conversion.py": "what the parent process writes",
     "engine/merging.py": "weights, whose headers were checked when the model was found; errors are converted",
+    "engine/kernels.py": "tensors on the GPU",
     "engine/quantized_base.py": "a base that the harness saved, with a manifest",
+    "engine/trainers/fused/trial_state.py": "a state that the harness saved, with a manifest; tensors only",
     "engine/worker.py": "what the parent process writes, and the worker's own log",
     "models/foreign_files.py": "the owner",
     "models/gguf.py": "the header of a GGUF file, with limits of its own",
     "models/gguf_bases.py": "what the child process prints",
     "models/peculiarities.py": "the source text of transformers",
+    "models/tokenizer_files.py": "the description of a normaliser that the tokenizers library has read",
     "models/resolving.py": "the first four bytes of a file",
 }
 """Modules that read files or JSON themselves, with what they read."""

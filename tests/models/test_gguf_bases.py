@@ -172,7 +172,7 @@ def test_smollm2_is_downloaded_once(tmp_path: Path) -> None:
     assert (fake.fetched, len(fake.converted)) == (1, 1)
     assert made[0] == made[1]
     assert (made[0].name, made[0].toy) == ("smollm2", False)
-    assert "do not copy these settings" in made[0].note
+    assert "do not copy these settings to other models" in made[0].note
 
 
 def test_smollm2_is_planned_without_a_download(tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.analysis.next_trials import NextTrial, next_steps
-from harness.core.run_results import Choice, Confirmation, Finding, Results
+from harness.core.run_results import Choice, Confirmation, Finding, Outcome, Results
+from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.report import first_screen, render
 from harness.report.headline import chosen
+from harness.report.kinds import KindCell, Kinds
 from tests.support.parsed_html import parse
 from tests.support.report_runs import run_and_page, sample_run
 
@@ -37,6 +41,57 @@ def test_three_figures_say_what_was_learned_lost_and_paid() -> None:
     assert "held-out generalise cases pass; the base passes" in learned.says
     assert "the suite allows 40" in lost.says
     assert "measured on Tesla T4" in costs.says
+
+
+KEPT, LOST = (KindCell(kept=4, lost=0, gained=0, cases=4), KindCell(kept=0, lost=4, gained=0, cases=4))
+
+
+def kinds_by_split(results: Results, variant: Outcome, *, held_out: bool = False) -> Kinds:
+    """Return kinds of which the held-out cases lose one, and the other cases another."""
+    return {
+        (Role.RETAIN, "read"): LOST if held_out else KEPT,
+        (Role.RETAIN, "json"): KEPT if held_out else LOST,
+        (Role.GENERALISE, "price"): KEPT,
+        (Role.GENERALISE, "sign"): KindCell(0, 0, 1.5, 15) if held_out else KEPT,
+    }
+
+
+def test_kinds_are_of_the_cases_of_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kinds named as lost or little learned are counted on held-out cases if the figure is."""
+    monkeypatch.setattr(first_screen, "of_variant", kinds_by_split)
+    whole = sample_run("cuda")
+    learned, lost, _ = first(whole).tiles
+    assert "held-out" in lost.says
+    assert lost.more[-1] == "Lost most: read (retain: 4 of 4 cases)."
+    assert learned.more[-1] == "Learned least: sign (1.5 of 15)."
+    learned, lost, _ = first(replace(whole, confirmed=None, confirmed_base=None, confirmed_samples=())).tiles
+    assert lost.more[-1] == "Lost most: json (retain: 4 of 4 cases)."
+    assert not any("Learned least" in sentence for sentence in learned.more)
+
+
+def with_losses(results: Results, retain: float, avoid: float) -> Results:
+    """Return the results with these held-out losses of each role alone."""
+    again = results.confirmed
+    assert again
+    assert again.loss
+    apart = {role: replace(again.loss, points=lost) for role, lost in ((Role.RETAIN, retain), (Role.AVOID, avoid))}
+    return replace(results, confirmed=replace(again, losses=apart))
+
+
+def test_each_role_alone_is_in_the_figure_of_the_loss() -> None:
+    """The tile of the loss gives retain and avoid apart."""
+    _, lost, _ = first(with_losses(sample_run("cuda"), -2.0, 27.1)).tiles
+    assert "By role: retain 2 points gained, avoid 27.1 points." in lost.more
+
+
+def test_the_verdict_names_a_role_that_loses_more_than_the_margin() -> None:
+    """If one role alone loses more than the suite allows, the first sentence says which, and how much."""
+    whole = sample_run("cuda")
+    whole = replace(whole, choice=replace(whole.choice, confirmation=Confirmation(Finding.CONFIRMED, ("Why.",))))
+    said = first(with_losses(whole, 5.0, 55.0)).verdict
+    assert "On the held-out avoid cases alone, it loses 55 points: more than the 40 that the suite allows" in said
+    assert "retain cases alone" not in said
+    assert "alone" not in first(with_losses(whole, 5.0, 39.0)).verdict
 
 
 def test_a_cpu_tells_nothing_about_a_gpu() -> None:

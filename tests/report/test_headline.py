@@ -147,3 +147,35 @@ def test_an_answer_without_a_score_is_no_example() -> None:
     base = {"a": "good", "b": "unclear", "c": "bad"}
     name, run = compared(cases, base, {"a": "unclear", "b": "good", "c": "good"})
     assert [shown.prompt for shown in headline.excerpts(run, name)] == ["Gained?"]
+
+
+def test_lost_examples_are_of_the_kind_that_loses_most() -> None:
+    """Lost examples come from the kind that loses most, and those lost under most seeds come first."""
+    names = ["retain-json-1", "retain-sum-1", "retain-sum-2", "retain-sum-3"]
+    cases = [case(name, Role.RETAIN, prompt=name) for name in names]
+    lost = {0: names[:2] + names[2:3], 1: names[2:3], 2: names[2:]}
+    (variant,) = variants(1)
+    good = dict.fromkeys(names, "good")
+    records = [
+        record(None, good),
+        *(record(variant, good | dict.fromkeys(own, f"bad {seed}"), seed=seed) for seed, own in lost.items()),
+    ]
+    run = assemble(manifest(suite(cases), [variant], tuple(lost)), records, unscored, "2026-01-02T03:24:05+00:00")
+    found = headline.excerpts(run, variant.name)
+    assert [(each.prompt, each.seeds, each.tuned) for each in found] == [
+        ("retain-sum-2", "lost in 3 of 3 seeds", "bad 0"),
+        ("retain-sum-1", "lost in 1 of 3 seeds", "bad 0"),
+    ]
+
+
+def test_an_answer_that_gained_under_a_later_seed_is_shown() -> None:
+    """The example's answer is that of the first seed that gained the case, not of the first seed."""
+    (variant,) = variants(1)
+    records = [
+        record(None, {"a": "bad"}),
+        record(variant, {"a": "bad still"}, seed=0),
+        record(variant, {"a": "good now"}, seed=1),
+    ]
+    run = assemble(manifest(suite([case("a")]), [variant], (0, 1)), records, unscored, "2026-01-02T03:24:05+00:00")
+    [found] = headline.excerpts(run, variant.name)
+    assert (found.tuned, found.seeds) == ("good now", "gained in 1 of 2 seeds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.analysis.score_table import score_tables
-from harness.core.suite import Role
+from harness.core.suite import Role, Split
 from harness.report import kinds
 from tests.support.report_runs import sample_run
 from tests.support.synthetic_runs import case
@@ -41,3 +41,20 @@ def test_shades_follow_the_net_change() -> None:
         kinds.KindCell(5 - lost, lost, gained, 10).shade for lost, gained in ((0, 0), (5, 0), (0, 5), (1, 0), (2, 2))
     ]
     assert shades == ["same", "l3", "g3", "l1", "same"]
+
+
+def test_held_out_cases_have_kinds_of_their_own() -> None:
+    """The kinds of a variant on held-out cases count those cases and no others, with its answers to them."""
+    whole = sample_run("cuda")
+    best = next(v for v in whole.variants if v.name == whole.choice.variant)
+    found = kinds.of_variant(whole, best, held_out=True)
+    assert whole.confirmed
+    assert sum(cell.cases for cell in found.values()) == len(whole.run.suite.of(Split.CONFIRM))
+    for role, rate in whole.confirmed.rates.items():
+        passed = sum(cell.passed for (at, _), cell in found.items() if at is role)
+        assert abs(passed * len(whole.confirmed.seeds) - rate.passed) < 1e-9
+
+
+def test_a_kind_that_changed_as_a_whole_has_a_shade_of_its_own() -> None:
+    """A cell whose cases were all lost has another shade than one in which a single case was kept."""
+    assert [kinds.KindCell(kept, 100 - kept, 0, 100).shade for kept in (0, 1, 30)] == ["l5", "l4", "l3"]

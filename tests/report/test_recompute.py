@@ -55,7 +55,7 @@ def in_groups(split: Split, count: int) -> list[Case]:
 
 
 def grouped(
-    *, keeps: Sequence[float] = (0.9, 0.5), learns: float = 0.8, repeats: int = 1, reducer: Reducer = Reducer.MEAN
+    *, keeps: Sequence[float] = (0.97, 0.5), learns: float = 0.8, repeats: int = 1, reducer: Reducer = Reducer.MEAN
 ) -> Results:
     """Return a run with groups, repeats and cut answers, whose base passes some cases of every role.
 
@@ -64,7 +64,7 @@ def grouped(
     """
     rng, rows = random.Random(11), variants(3)
     cases = [*in_groups(Split.MAIN, 96), *in_groups(Split.CONFIRM, 48)]
-    given = replace(suite(cases, margin=45), repeats=repeats, reducer=reducer)
+    given = replace(suite(cases, margin=50), repeats=repeats, reducer=reducer)
     run = manifest(given, rows, SEEDS, toy=False)
 
     def said(passes: float) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ FIGURES = (
     r'(<small>)(\d+)(/\d+</small><small class="span">)',  # its counts
     r'(<small class="span">)(\d+)(–)',  # its interval
     r"(passes )(\d+)( of \d+ \()",  # a sentence
-    r'(<td class="n of-compared" data-s="[-\d.]+">▼? ?)(\d+)(\.?\d* <small>-?[\d.]+ to )',  # a net loss
+    r'(<td class="n " data-s="[-\d.]+">\?? ?)(\d+)(\.?\d* <small>-?[\d.]+ to )',  # a net loss
     r"( broken, )(\d+)(\.?\d* fixed)",  # its counts
     r'(Answers cut at )(\d+)( tokens)',
     r"(retain: base )(\d+)(%)",  # the share of cut answers
@@ -133,6 +133,13 @@ FIGURES = (
     r'(<td class="h [a-z0-9]+" title="[^"]*">[−+])(\d+)()',  # cases of a kind
     r'(: kept )(\d+)(\.?\d*, lost )',
     r'(<p class="note can-show">.*?with a probability of )(\d+)(%)',
+    r'(<p class="note can-show">.*?is noticed.*?with a probability of )(\d+)(%)',
+    r'(<p class="note can-show">.*?held-out.*?with a probability of )(\d+)(%)',
+    r'(<p class="note can-show">.*?held-out.*?is noticed.*?with a probability of )(\d+)(%)',
+    r'(<p>By role: retain )(\d+)(\.?\d* points)',
+    r'(<p>By role: [^<]*avoid )(\d+)(\.?\d* points)',
+    r"(<small>gained in )(\d+)( of \d+ seeds)",
+    r"(<small>lost in )(\d+)( of \d+ seeds)",
     r'(<td>(?:chosen|eligible|not eligible)</td></tr>\s*<tr><td>2</td><td>[^<]*</td><td>)(\d+)()',  # a gain
     r'(<th scope="row">Train</th><td class="n">)(\d+)( s</td>)',
 )  # fmt: skip

@@ -46,3 +46,9 @@ def test_the_page_shows_a_row_and_a_case_as_the_model_gets_them() -> None:
     assert "Hi\\n&lt;|assistant|&gt;" in text
     assert "‹ESC›Hello&lt;/s&gt;" in text
     assert "closes each answer with &lt;/s&gt;" in text
+
+
+def test_what_decides_comes_first() -> None:
+    """The first two columns say whether a variant is eligible and what it lost."""
+    made, _ = run_and_page()
+    assert [column.title for column in columns(made)][:2] == ["Eligible", "Net loss"]

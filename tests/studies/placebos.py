@@ -31,9 +31,9 @@ from scipy.optimize import brentq
 from scipy.special import betaincinv, expit, fdtri, gammaincinv, logit, ndtr, stdtrit
 
 from harness.analysis import statistics
-from harness.analysis.losses import TWO_SIDED
 from harness.analysis.net_loss import (
     LEAST_DESIGN_EFFECT,
+    TWO_SIDED,
     cases_to_show,
     chance_shown,
     least_passes,

@@ -124,6 +124,11 @@ class Page:
         return max(known, key=lambda name: rates[name].passed / max(1, rates[name].total), default="")
 
     @property
+    def shown_split(self) -> str:
+        """Return the split of the figures on the first screen: the held-out cases, if the variant has answered them."""
+        return "confirm" if self.run.answers(self.compared, "confirm") else "main"
+
+    @property
     def numbered(self) -> dict[int, str]:
         """Return the variants by their numbers, and the bases by 0, -1 and so on."""
         bases = {-n: base["name"] for n, base in enumerate(self.run.bases)}
@@ -189,17 +194,28 @@ class Page:
         self.checks.equal("headline", "roles", " ".join(shown_roles), " ".join(asked))
 
     def examples(self) -> None:
-        """Check the verdicts of the example answers."""
-        confirm = bool(self.run.answers(self.compared, "confirm"))
-        split = "confirm" if confirm else "main"
+        """Check the verdicts of the example answers, under how many seeds they hold, and the kind of the lost ones."""
+        split, lost = self.shown_split, []
         for table in self.html.id("evidence").all("table", class_="excerpts"):
             for row in rows(table):
                 case = self._case_of(row[0].all("a")[0].attributes["href"] or "")
-                for cell, name in zip(row[1:], (self.run.base_of(self.compared), self.compared), strict=True):
-                    own = self.run.answers(name, split)[case]
-                    verdict = self.run.verdict(next(iter(own.values())))
+                base, own = (
+                    [mark for repeats in self.run.answers(name, split)[case].values()
+                     if (mark := self.run.verdict(repeats)) is not None]
+                    for name in (self.run.base_of(self.compared), self.compared)
+                )  # fmt: skip
+                passed = base[-1]
+                for cell, verdict in zip(row[1:], (passed, not passed), strict=True):
                     shown = "pass" if cell.all("span", class_="pass") else "fail"
-                    self.checks.equal("examples", f"{case} of {name}", shown, "pass" if verdict else "fail")
+                    self.checks.equal("examples", f"verdict on {case}", shown, "pass" if verdict else "fail")
+                word, changed = ("lost" if passed else "gained"), own.count(not passed)
+                expected = f"{word} in {changed} of {len(own)} seeds" if len(own) > 1 else ""
+                self.checks.equal("examples", f"seeds of {case}", small(row[2]), expected)
+                self.checks.equal("examples", f"{case} changed", str(changed > 0), "True")
+                lost += [case] * passed
+        if lost:
+            most = kinds.most_lost_kind(self)
+            self.checks.equal("examples", f"kind of {lost[0]}", str(lost[0] in most), "True")
 
     def _case_of(self, link: str) -> str:
         """Return the case of a link, which the page's data names."""
@@ -423,9 +439,7 @@ class Page:
     def _answer(self, what: str, answer: Data, record: CaseRecord, repeats: Sequence[Data]) -> None:
         self.checks.equal("prompts", what, str(answer["passed"]), str(self.run.verdict(repeats)))
         self.checks.equal("prompts", f"{what}, cut", str(bool(answer.get("cut"))), str(repeats[0]["truncated"]))
-        self.checks.equal(
-            "prompts", f"{what}, text", shown(record.texts[answer["text"]]), shown(repeats[0]["resps"][0][0])
-        )
+        self.checks.equal("prompts", f"{what}, text", shown(record.texts[answer["text"]]), shown(repeats[0]["answer"]))
         if len(repeats) > 1:
             words = f"{sum(one['passed'] for one in repeats)} of {len(repeats)} repeats passed"
             said = answer.get("repeats", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.core.outside_text import visible
-from harness.core.quantities import interval, points
+from harness.core.quantities import interval, points, upper_bound
 from harness.core.run_results import Outcome, Results
 from harness.report.charts.drawing import (  # fmt: skip
     BAD,
@@ -26,9 +27,16 @@ from harness.report.charts.drawing import (  # fmt: skip
     data,
     svg,
 )
+from harness.report.formatting import ABSENT
 
 ID = "learned-lost"
 HEIGHT = 340
+DECIDES = (
+    "Whether a loss is below it is decided by a one-sided upper bound, drawn as a tick: at 95% confidence for the "
+    "choice, at 80% for the confirmation."
+)
+_Box = tuple[float, float, float, float]
+"""A place on the drawing in pixels: left, lower end, right and upper end."""
 MANY = 30
 """With more variants than this, only the chosen one and the next one to try have a label and intervals."""
 
@@ -49,6 +57,8 @@ class Mark:
     """`chosen`, `eligible`, `not eligible` or, for the chosen variant on its held-out cases, `held out`."""
     next: bool = False
     """Whether the next trial starts from this variant."""
+    bound: float | None = None
+    """The one-sided upper bound of the loss that decides: at 95% for the choice, at 80% for the confirmation."""
     at: tuple[float, float] = (0.0, 0.0)
     """Where the mark is drawn, as (loss, gain): moved a little if another mark is at the same place."""
 
@@ -68,8 +78,9 @@ def learned_lost(results: Results, next_from: str) -> Chart | None:
         description=(
             f"One mark per variant. Upwards: points gained on {objective} cases. To the right: points lost on retain "
             "and avoid cases, of what the base passes; left of 0, a net gain. The dashed line is the suite's margin "
-            f"of {margin:g} points: a variant is eligible if it is shown to lie left of it. Bars are 95% intervals"
-            f"{'' if len(marks) <= MANY else ', drawn for the chosen variant only'}. Best is the upper left. "
+            f"of {margin:g} points. {DECIDES} Bars are two-sided 95% intervals"
+            f"{'' if len(marks) <= MANY else ', drawn for the chosen variant only'}: a bar may cross the line although "
+            "the bound does not. Best is the upper left. "
             f"{'The diamond is the chosen variant on held-out cases, under fresh seeds. ' if held_out else ''}"
             "A mark links to its row in the table of variants."
         ),
@@ -77,7 +88,7 @@ def learned_lost(results: Results, next_from: str) -> Chart | None:
         narrow=_linked(svg(_spec(marks, margin, upwards, NARROW), f"{ID}-narrow"), marks),
         table=DataTable(
             ("#", "Variant", f"Gain on {objective} (points)", "95% interval", "Net loss (points)", "95% interval",
-             "Result"),
+             "Bound that decides", "Result"),
             tuple(_numbers(mark) for mark in marks),
         ),
         note=f"Not drawn, because they have no answers to compare: {_few(left_out)}." if left_out else "",
@@ -99,12 +110,14 @@ def of_bases(marks: Sequence[Mark], results: Results) -> Chart:
         description=(
             f"One mark per base model: its best variant. Upwards: the share of {objective} cases that pass after "
             "training. To the right: points lost on retain and avoid cases, of what the base passes. Filled marks are "
-            f"confirmed. The dashed line is the suite's margin of {margin:g} points. Bars are 95% intervals."
+            f"confirmed. The dashed line is the suite's margin of {margin:g} points. {DECIDES} Bars are two-sided 95% "
+            "intervals: a bar may cross the line although the bound does not."
         ),
         svg=wide,
         narrow=narrow,
         table=DataTable(
-            ("#", "Base", f"{objective} passed (%)", "95% interval", "Net loss (points)", "95% interval", "Result"),
+            ("#", "Base", f"{objective} passed (%)", "95% interval", "Net loss (points)", "95% interval",
+             "Bound that decides", "Result"),
             tuple((*_numbers(mark)[:-1], "confirmed" if mark.kind == "chosen" else "not confirmed") for mark in marks),
         ),
         narrow_note="The table above has the name of each number.",
@@ -117,8 +130,8 @@ def _few(names: Sequence[str], most: int = 6) -> str:
 
 def _numbers(mark: Mark) -> tuple[str, ...]:
     return (
-        str(mark.number), mark.name, points(mark.gain), f"{points(mark.gain_low)} to {points(mark.gain_high)}",
-        points(mark.loss), interval(mark.loss_low, mark.loss_high), mark.kind,
+        str(mark.number), mark.name, points(mark.gain), interval(mark.gain_low, mark.gain_high), points(mark.loss),
+        interval(mark.loss_low, mark.loss_high), ABSENT if mark.bound is None else upper_bound(mark.bound), mark.kind,
     )  # fmt: skip
 
 
@@ -132,8 +145,15 @@ def _marks(results: Results, next_from: str) -> list[Mark]:
     again = results.confirmed
     numbers = {variant.name: n for n, variant in enumerate(results.variants, 1)}
     if again and again.name in numbers and (mark := _mark(results, numbers[again.name], again, "held out")):
-        found.append(mark)
+        found.append(replace(mark, bound=deciding_bound(results, again, held_out=True)))
     return found
+
+
+def deciding_bound(results: Results, variant: Outcome, *, held_out: bool) -> float | None:
+    """Return the one-sided upper bound of the loss that is compared with the margin; None if there is none."""
+    if held_out:
+        return results.choice.confirmation.upper if results.choice.confirmation else None
+    return variant.loss.upper if variant.loss else None
 
 
 def _kind(results: Results, variant: Outcome) -> str:
@@ -148,7 +168,7 @@ def _mark(results: Results, number: int, variant: Outcome, kind: str) -> Mark | 
         return None
     return Mark(
         number, variant.name, change.points, change.low, change.high, loss.points, loss.low, loss.high, kind,
-        at=(loss.points, change.points),
+        bound=deciding_bound(results, variant, held_out=False), at=(loss.points, change.points),
     )  # fmt: skip
 
 
@@ -188,7 +208,7 @@ def _spec(marks: Sequence[Mark], margin: float, upwards: str, width: int) -> dic
     rows = [
         {"x": m.at[0], "y": m.at[1], "kind": m.kind, "next": m.next, "href": f"#variant-{m.number}",
          "low": m.gain_low, "high": m.gain_high, "left": m.loss_low if m.loss_low is not None else across[0],
-         "right": m.loss_high if m.loss_high is not None else across[1], "spread": m in spread}
+         "right": m.loss_high if m.loss_high is not None else across[1], "bound": m.bound, "spread": m in spread}
         for m in marks
     ]  # fmt: skip
     chart = alt.Chart(data(rows))
@@ -201,12 +221,14 @@ def _spec(marks: Sequence[Mark], margin: float, upwards: str, width: int) -> dic
         x=x, y=_as(y, "low"), y2="high:Q", color=colour, opacity=faint, strokeWidth=thick
     )
     flat = spans.mark_rule().encode(x=_as(x, "left"), x2="right:Q", y=y, color=colour, opacity=faint, strokeWidth=thick)
+    ticks = spans.transform_filter("datum.bound !== null").mark_tick(orient="vertical", size=13, thickness=2.5)
+    bounds = ticks.encode(x=_as(x, "bound"), y=y, color=colour, opacity=alt.value(1))
     size = alt.condition("datum.kind === 'chosen'", alt.value(170), alt.value(80))
     dots = chart.encode(x=x, y=y, size=size, href="href:N")
     full = dots.transform_filter("datum.kind === 'chosen' || datum.kind === 'eligible'")
     hollow = dots.transform_filter("datum.kind === 'not eligible'")
     layers = [
-        _line(0.0, across, up, x, y), _margin(margin, up, x, y), flat, upright,
+        _line(0.0, across, up, x, y), flat, upright, bounds, _margin(margin, up, x, y),
         chart.transform_filter("datum.next").mark_point(size=420, strokeWidth=2, strokeDash=[3, 2], color=CHOSEN,
                                                         opacity=1).encode(x=x, y=y),
         full.mark_point(filled=True, opacity=1).encode(color=colour),
@@ -264,6 +286,9 @@ def _placed(marks: Sequence[Mark], across: Sequence[float], up: Sequence[float],
     """Return the labels with a place each: beside its mark, moved up or down so that no two overlap."""
     wide, high = width / (across[1] - across[0]), HEIGHT / (up[1] - up[0])
     taken = [(m.at[0] * wide - 7, m.at[1] * high - 7, m.at[0] * wide + 7, m.at[1] * high + 7) for m in marks]
+    bars = [
+        bar for m in marks if len(marks) <= MANY or m.kind in ("chosen", "held out") for bar in _bars(m, wide, high)
+    ]
     found = []
     for mark in sorted(marks, key=lambda m: (m.kind != "chosen", m.kind != "held out", not m.next)):
         if len(marks) > MANY and not (mark.kind in ("chosen", "held out") or mark.next):
@@ -271,18 +296,37 @@ def _placed(marks: Sequence[Mark], across: Sequence[float], up: Sequence[float],
         text = _label(mark, width)
         size, at = len(text) * 6.7, mark.at[0] * wide
         beside = [(abs(step) + 1.5 * (side < 0), step, side) for step in range(-5, 6) for side in (1, -1)]
+        boxes = []
         for _, step, side in sorted(beside):
             left, middle = (at + 12 if side > 0 else at - 12 - size), mark.at[1] * high + 9 * step
             box = (left, middle - 7, left + size, middle + 7)
             inside = up[0] * high + 6 < middle < up[1] * high - 6 and across[0] * wide < left < across[1] * wide - size
-            if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
-                break
-        else:
+            if inside and not any(_overlap(box, other) for other in taken):
+                boxes.append(box)
+        if not boxes:
             continue
+        # If a bar strikes every place, the label stands on a bar.
+        box = next((box for box in boxes if not any(_overlap(box, bar) for bar in bars)), boxes[0])
+        left, middle = box[0], (box[1] + box[3]) / 2
         taken.append(box)
         strong = mark.kind in ("chosen", "held out")
         found.append({"x": left / wide, "y": middle / high, "label": visible(text), "strong": strong})
     return found
+
+
+def _bars(mark: Mark, wide: float, high: float) -> list[_Box]:
+    """Return the places of a mark's two bars and of its tick, in pixels."""
+    x, y = mark.at[0] * wide, mark.at[1] * high
+    left = -math.inf if mark.loss_low is None else mark.loss_low * wide
+    right = math.inf if mark.loss_high is None else mark.loss_high * wide
+    found = [(left, y - 1, right, y + 1), (x - 1, mark.gain_low * high, x + 1, mark.gain_high * high)]
+    if mark.bound is not None:
+        found.append((mark.bound * wide - 2, y - 7, mark.bound * wide + 2, y + 7))
+    return found
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _label(mark: Mark, width: int) -> str:

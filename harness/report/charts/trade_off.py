@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, log, log10
 from statistics import median
 from typing import Any
@@ -31,10 +31,12 @@ from harness.report.charts.drawing import (  # fmt: skip
     svg,
 )
 from harness.report.clusters import clustered
-from harness.report.formatting import ABSENT, counts, parameters, percent, status
+from harness.report.formatting import ABSENT, ALLOCATOR, counts, parameters, percent, status
 from harness.report.pass_rates import ScoresByRole, Span
 
 BEST, ELIGIBLE, NOT_ELIGIBLE = "Best", "Eligible", "Not eligible"
+NEAR = 0.5
+"""The limit of the memory axis is drawn if a training needs at least this share of it."""
 LIFT = 4
 """Distance between a label and the Pareto front below it, in points of pass rate."""
 SHAPES = {
@@ -137,11 +139,12 @@ def _memory(results: Results) -> Axis:
     held = profile_of(machine) or REFERENCE
     if on_cuda(results.variants):
         return Axis(
-            "memory-trade-off", "Peak GPU memory while training, as reserved by PyTorch (GiB)", "Peak GPU memory (GiB)",
+            "memory-trade-off", f"Peak GPU memory of {ALLOCATOR} while training (GiB)", f"Peak of {ALLOCATOR} (GiB)",
             "GPU memory", lambda v: _cost(v, PhaseCost.peak, GIB), log=False, tick="datum.label",
             limit=held.memory_cap / GIB, limit_label=f"{held.title} {gib(held.memory_cap)}",
-            note=f"The dotted line is the memory available to PyTorch on {gpu_of(machine)}. A training that ran out of "
-            f"memory needs more than its mark shows. Figures {machine_claim(machine)}.",
+            note=f"The memory available to PyTorch on {gpu_of(machine)} is {gib(held.memory_cap)}: the dotted line, if "
+            "that is near enough to be drawn. A training that ran out of memory needs more than its mark shows. The "
+            f"whole GPU also holds a CUDA context. Figures {machine_claim(machine)}.",
         )  # fmt: skip
     return Axis(
         "memory-trade-off", "Peak main memory of the process while training (MiB)", "Peak memory (MiB)",
@@ -186,6 +189,9 @@ def _finished(variant: Outcome) -> bool:
 def _chart(results: Results, axis: Axis, scores: ScoresByRole) -> Chart:
     objective = results.choice.objective
     points = [_point(results, axis, objective, n, v, scores) for n, v in enumerate(results.variants, 1)]
+    most = max((p.cost for p in points if p.cost is not None), default=0.0)
+    if axis.limit and most < NEAR * axis.limit:
+        axis = replace(axis, limit=None)
     unplaced = [p.name for p in points if p.cost is None]
     untrained = results.base_beside(results.choice.variant)
     base = untrained.rates.get(objective)
@@ -290,8 +296,8 @@ def _spec(points: Sequence[Point], axis: Axis, title: str, base: float | None, w
     done, stopped = [p for p in placed if p.quality is not None], [p for p in placed if p.quality is None]
     over = x.axis(alt.Axis(labels=False, ticks=False, grid=False, title=None)) if stopped else x
     layers = [
-        _limit(axis, over, labelled=True), _base_line(base, domain, over),
         *(_front(line, over) for line in front(done)), _spans(done, over), _points(done, over),
+        _limit(axis, over, labelled=True), _base_line(base, domain, over),
         _names(labels(done, domain, base, width, axis.log), over),
     ]  # fmt: skip
     upper = alt.layer(*[layer for layer in layers if layer is not None]).properties(width=width, height=300)

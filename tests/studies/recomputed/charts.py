@@ -96,7 +96,7 @@ def _cost(run: Run, variant: Data, axis: str) -> str | None:
         return None
     if axis.startswith("Training time"):
         return duration(fmean(t["cost"]["seconds"]["value"] for t in trained))
-    if "reserved" in axis:
+    if "allocator" in axis:
         return memory(max(peak(t["cost"]) for t in trained))
     return memory(max(t["cost"]["peak_resident"]["value"] for t in trained))
 

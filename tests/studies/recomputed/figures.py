@@ -400,7 +400,26 @@ def cases_needed(
     return high
 
 
-def chance_shown(base: float, margin: float, cases: int, seeds: int, group: float) -> float:
+def chance_noticed(base: float, loss: float, cases: int, seeds: int, group: float) -> float:
+    """Return the probability that the two-sided 95% interval of a variant with this true loss is above 0.
+
+    The assumptions are those of `chance_shown`. Without a margin, no floor widens the interval.
+    """
+    keep = 1 - loss
+    between = base * (1 - base) / 5
+    answers = keep * base - keep**2 * (between + base**2)
+    residual = base * (1 - base) + keep**2 * between + answers / seeds - 2 * keep * between
+    effect = 1 + 0.25 * (group - 1)
+    error = max(effect * residual / cases, 1e-12)
+    width = stats.t.ppf(0.975, max(2, int(cases / group)) - 1) ** 2 * error
+    freedom = seeds - 1
+    ratios = stats.chi2.ppf((np.arange(32) + 0.5) / 32, freedom) / freedom if freedom else np.zeros(1)
+    estimates = np.maximum(0.0, effect * ratios - 1) * answers / (seeds * cases)
+    quantile = stats.t.ppf(0.975, freedom) if freedom else stats.norm.ppf(0.975)
+    return float(stats.norm.cdf((loss * base - np.sqrt(width + quantile**2 * estimates)) / np.sqrt(error)).mean())
+
+
+def chance_shown(base: float, margin: float, cases: int, seeds: int, group: float, level: float = 0.95) -> float:
     """Return the probability that a variant without a loss is shown to lose less than the share `margin`.
 
     `group` is the mean size of the group of a case; results in a group are assumed to have a correlation of 0.25.
@@ -414,9 +433,9 @@ def chance_shown(base: float, margin: float, cases: int, seeds: int, group: floa
     error = max(effect * residual / cases, 1e-12)
     clusters = max(2, int(cases / group))
     floor = max(1.2, 1 + (group - 1) * (base + 0.25 * (1 - base))) * margin * (1 - margin) * base / cases
-    width = stats.t.ppf(0.95, clusters - 1) ** 2 * max(error, floor)
+    width = stats.t.ppf(level, clusters - 1) ** 2 * max(error, floor)
     freedom = seeds - 1
     ratios = stats.chi2.ppf((np.arange(32) + 0.5) / 32, freedom) / freedom if freedom else np.zeros(1)
     estimates = np.maximum(0.0, effect * ratios - 1) * answers / (seeds * cases)
-    quantile = stats.t.ppf(0.95, freedom) if freedom else stats.norm.ppf(0.95)
+    quantile = stats.t.ppf(level, freedom) if freedom else stats.norm.ppf(level)
     return float(stats.norm.cdf((margin * base - np.sqrt(width + quantile**2 * estimates)) / np.sqrt(error)).mean())

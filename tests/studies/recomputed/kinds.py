@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from tests.studies.recomputed.figures import BASE, GUARDED, ROLES, Run, chance_shown, mean_group
+from tests.studies.recomputed.figures import BASE, GUARDED, ROLES, Run, chance_noticed, chance_shown, mean_group
 from tests.studies.recomputed.sentences import Guarded, down, points, up
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Flips:
         return f"kept {points(self.kept)}, lost {points(self.lost)}, gained {points(self.gained)} of {number}"
 
 
-def flips(run: Run, name: str, cases: list[str]) -> Flips:
-    base, own = run.table(run.base_of(name)), run.table(name)
+def flips(run: Run, name: str, cases: list[str], split: str = "main") -> Flips:
+    base, own = run.table(run.base_of(name), split), run.table(name, split)
     pairs = [
         (fmean(c.share for c in base[case].values()), fmean(c.share for c in own[case].values()))
         for case in cases
@@ -68,10 +68,10 @@ def flips(run: Run, name: str, cases: list[str]) -> Flips:
     )  # fmt: skip
 
 
-def cases_by_kind(run: Run) -> dict[tuple[str, str], list[str]]:
+def cases_by_kind(run: Run, split: str = "main") -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
-    kinds = kinds_of(run, "main")
-    for case in run.cases_of("main"):
+    kinds = kinds_of(run, split)
+    for case in run.cases_of(split):
         found.setdefault(kinds[case], []).append(case)
     return found
 
@@ -113,12 +113,12 @@ def _table(page: Page) -> None:
 
 
 def lost_most(page: Page) -> str:
-    """Return the sentence that names the kinds of which the shown variant lost most."""
+    """Return the sentence that names the kinds of which the shown variant lost most, on the cases of its figure."""
     run = page.run
     found = []
     for role in ROLES:
-        for (at, kind), cases in cases_by_kind(run).items():
-            own = flips(run, page.compared, cases)
+        for (at, kind), cases in cases_by_kind(run, page.shown_split).items():
+            own = flips(run, page.compared, cases, page.shown_split)
             if at == role and at in GUARDED and own.cases and own.lost - own.gained >= 0.2 * own.cases:
                 found.append((own.lost - own.gained, at, kind, own.cases))
     found.sort(key=lambda each: -each[0])
@@ -128,6 +128,43 @@ def lost_most(page: Page) -> str:
     return (
         f"Lost most: {names[0] if len(names) == 1 else ', '.join(names[:-1]) + ' and ' + names[-1]}." if names else ""
     )
+
+
+def learned_least(page: Page) -> str:
+    """Return the sentence that names the kinds of the objective's cases of which the smallest shares pass."""
+    run, table = page.run, page.run.table(page.compared, page.shown_split)
+    base = run.table(run.base_of(page.compared), page.shown_split)
+    found, known = [], 0
+    names, grouped = kinds_of(run, page.shown_split), {}
+    for case in run.cases_of(page.shown_split, (run.objective,)):
+        if base.get(case) and table.get(case):
+            grouped.setdefault(names[case][1], []).append(fmean(cell.share for cell in table[case].values()))
+    order = sorted(grouped, key=lambda kind: kind == "others")
+    for kind in order:
+        known += 1
+        if 2 * sum(grouped[kind]) < len(grouped[kind]) - 1e-9:
+            found.append((fmean(grouped[kind]), f"{kind} ({points(sum(grouped[kind]))} of {len(grouped[kind])})"))
+    texts = [words for _, words in sorted(found, key=lambda each: round(each[0], 9))]
+    if not texts or known < 2:
+        return ""
+    if len(texts) > 3:
+        texts[3:] = [f"{len(texts) - 3} more"]
+    return f"Learned least: {texts[0] if len(texts) == 1 else ', '.join(texts[:-1]) + ' and ' + texts[-1]}."
+
+
+def most_lost_kind(page: Page) -> set[str]:
+    """Return the cases that the shown variant lost, of the kind of which it lost most, net."""
+    run, split = page.run, page.shown_split
+    base, own = run.answers(run.base_of(page.compared), split), run.answers(page.compared, split)
+    lost: dict[str, float] = {}
+    for cases in cases_by_kind(run, split).values():
+        kind = flips(run, page.compared, cases, split)
+        for case in cases:
+            before = [run.verdict(given) for given in base.get(case, {}).values()]
+            after = [run.verdict(given) for given in own.get(case, {}).values()]
+            if [mark for mark in before if mark is not None][-1:] == [True] and False in after:
+                lost[case] = round(kind.lost - kind.gained, 9)
+    return {case for case, net in lost.items() if net == max(lost.values())}
 
 
 def _chart(page: Page) -> None:
@@ -150,8 +187,9 @@ def _chart(page: Page) -> None:
         kind = "eligible" if name in run.results["choice"]["eligible"] else "not eligible"
         kind = "held out" if split == "confirm" else "chosen" if name == run.chosen else kind
         expected.append([
-            str(n), " ".join(name.split()), points(change.moved), f"{points(change.low)} to {points(change.high)}",
-            points(guarded.loss(0.95).points or 0.0), f"{down(wide.lower)} to {up(wide.upper)}", kind,
+            str(n), " ".join(name.split()), points(change.moved), f"{down(change.low)} to {up(change.high)}",
+            points(guarded.loss(0.95).points or 0.0), f"{down(wide.lower)} to {up(wide.upper)}",
+            up(guarded.loss(0.8 if split == "confirm" else 0.95).upper), kind,
         ])  # fmt: skip
     page.checks.equal("learned and lost", "chart", str(bool(found)), str(bool(expected)))
     for shown, right in zip((found or [[]])[1:], expected, strict=True):
@@ -197,10 +235,35 @@ def _can_show(page: Page) -> None:
     expected = bool(page.html.all("section", id="learned-lost-section")) and rate.passed and 0 < margin < 100
     page.checks.equal("what can be shown", "sentence", str(bool(notes)), str(bool(expected)))
     for note in notes:
-        group = mean_group(run.groups(cases))
-        seeds = max(1, len(run.results["run"]["plan"]["seeds"]))
-        for shown, chance in re.findall(r"less than (\S+) points with a probability of (\d+)%", note):
-            right = chance_shown(rate.passed / rate.total, float(shown) / 100, len(cases), seeds, group)
-            page.checks.equal("what can be shown", f"{shown} points", chance, f"{100 * right:.0f}")
+        main, _, held_out = note.partition(" The ")
+        _chances(page, main, "main", max(1, len(run.results["run"]["plan"]["seeds"])), 0.95)
+        again = run.results["confirmed"]
+        known = (
+            again
+            and run.answers(again["name"], "confirm")
+            and run.rate(run.base_of(again["name"]), GUARDED, "confirm").passed
+        )
+        page.checks.equal("what can be shown", "held-out cases", str("held-out" in held_out), str(bool(known)))
+        if "held-out" in held_out:
+            _chances(page, held_out, "confirm", len(again["seeds"]), 0.8)
         page.checks.equal("what can be shown", "margin", note.split("margin is ")[-1], f"{margin:g} points.")
         page.checks.equal("what can be shown", "cases", note.split("these ")[1].split(" ")[0], str(len(cases)))
+
+
+def _chances(page: Page, words: str, split: str, seeds: int, level: float) -> None:
+    """Check the probabilities that the cases of one split show that nothing is lost, and notice a loss."""
+    run, section = page.run, "what can be shown"
+    name = BASE if split == "main" else run.base_of(run.results["confirmed"]["name"])
+    rate, cases = run.rate(name, GUARDED, split), run.cases_of(split, GUARDED)
+    base, group = rate.passed / rate.total, mean_group(run.groups(cases))
+    shown = re.findall(r"less than (\S+) points with a probability of (\d+)%", words)
+    for size, chance in shown:
+        right = chance_shown(base, float(size) / 100, len(cases), seeds, group, level)
+        page.checks.equal(section, f"{size} points, {split}", chance, f"{100 * right:.0f}")
+    margins = sorted({float(run.suite["margin"]), 10.0}, reverse=True)
+    page.checks.equal(section, f"margins, {split}", str([float(size) for size, _ in shown]), str(margins))
+    [(loss, chance)] = re.findall(r"truly loses (\S+) points is noticed .*? with a probability of (\d+)%", words)
+    noticed = chance_noticed(base, float(loss) / 100, len(cases), seeds, group)
+    page.checks.equal(section, f"{loss} points noticed, {split}", chance, f"{100 * noticed:.0f}")
+    counts = re.findall(r"(\d+) (?:held-out )?(?:retain|avoid)\b.*?with (\d+) (?:fresh )?seed", words)
+    page.checks.equal(section, f"cases and seeds, {split}", str(counts), str([(str(len(cases)), str(seeds))]))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.studies.recomputed.costs import counted, duration, memory, on_gpu, peak, probes
+from tests.studies.recomputed.costs import cost_of, counted, duration, memory, on_gpu, peak, probes
 from tests.studies.recomputed.figures import (
     BASE,
     GUARDED,
@@ -147,7 +147,7 @@ def loss_cell(run: Run, name: str, head: str) -> tuple[str, str]:
     if not run.answers(name) or not guarded.known or guarded.loss(0.95).points is None:
         return ABSENT, ""
     found = guarded.loss(0.975)
-    sign = "" if guarded.verdict == "keeps" else "▼ "
+    sign = "" if guarded.verdict == "keeps" else "? "
     broken, fixed = guarded.flips
     small = f"{down(found.lower)} to {up(found.upper)}; {points(broken)} broken, {points(fixed)} fixed"
     return f"{sign}{points(found.points or 0.0)}", small
@@ -197,8 +197,23 @@ def check(page: Page) -> None:
             for element in section.all(tag):
                 if id(element) not in left_out:
                     Sentence(page, text(element), element).check()
+    _roles_alone(page)
     _chips(page)
     _next(page)
+
+
+def _roles_alone(page: Page) -> None:
+    """Check that the verdict names every role alone that loses more than the margin, unless it advises against it."""
+    from tests.studies.recompute import text
+
+    lines = [text(line) for line in page.html.id("answer").all("p", class_="verdict-line")]
+    apart = {role: Guarded(page.run, page.compared, (role,), page.shown_split) for role in GUARDED}
+    if not page.run.chosen or not all(own.known for own in apart.values()):
+        return
+    for line in (line for line in lines if not line.startswith("Refuted")):
+        for role, own in apart.items():
+            more = (own.loss(0.95).points or 0.0) > page.run.suite["margin"]
+            page.checks.equal("sentences", f"{role} in the verdict", str(f"{role} cases alone" in line), str(more))
 
 
 def _chips(page: Page) -> None:
@@ -425,10 +440,21 @@ class Sentence:
     def cost(self, found: re.Match[str]) -> None:
         trained = counted(self.run.outcome(self.page.compared))
         seconds = float(np.mean([training["cost"]["seconds"]["value"] for training in trained]))
-        outcome = self.run.outcome(self.run.chosen or "")
+        outcome = self.run.outcome(self.page.compared)
         alone = [each for each in outcome["costs"] if each["models"] == 1]
         most = max((on_gpu(each) for each in alone), default=0) or max(peak(training["cost"]) for training in trained)
         self.equal("cost", str(found.groups()), str((duration(seconds), memory(most))))
+
+    def class_total(self, found: re.Match[str]) -> None:
+        """Loading, training and answering alone: of the confirmation, or of the variant if there is none."""
+        again = self.run.results["confirmed"]
+        held_out = bool(again and again["name"] == self.page.compared and again["rates"])
+        own = again if held_out else self.run.outcome(self.page.compared)
+        before = self.run.results["confirmed_base"] if held_out else None
+        before = before or self.run.outcome(self.run.base_of(self.page.compared))
+        parts = [cost_of(before, "load"), cost_of(own, "train"), cost_of(own, "answer after")]
+        whole = sum(part["seconds"]["value"] for part in parts if part)
+        self.equal("time of a class", found[1], duration(whole))
 
     def probe(self, found: re.Match[str]) -> None:
         self.equal("probe", found[0].strip(), probes(counted(self.run.outcome(self.page.compared))))
@@ -531,6 +557,32 @@ class Sentence:
             " ".join(lost_most(self.page).split()),
         )
 
+    def learned_least(self, found: re.Match[str]) -> None:
+        from tests.studies.recomputed.kinds import learned_least
+
+        words = self.words[self.words.index("Learned least:") :]
+        self.equal("kinds learned", " ".join(words.split()), " ".join(learned_least(self.page).split()))
+
+    def _lost_in(self, role: str) -> float | None:
+        guarded = Guarded(self.run, self.page.compared, (role,), self.page.shown_split)
+        return guarded.loss(0.95).points if guarded.known else None
+
+    def by_role(self, found: re.Match[str]) -> None:
+        """The losses of each role alone."""
+        lost = {role: self._lost_in(role) for role in GUARDED}
+        words = [
+            f"{role} {points(abs(size))} points{' gained' if points(size).startswith('-') else ''}"
+            for role, size in lost.items() if size is not None
+        ]  # fmt: skip
+        self.equal("losses by role", found[0], f"By role: {', '.join(words)}.")
+
+    def role_alone(self, found: re.Match[str]) -> None:
+        """The loss of one role in the verdict, which is said only if it is above the margin."""
+        size, margin = self._lost_in(found[2]) or 0.0, self.run.suite["margin"]
+        split = "confirm" if found[1] else "main"
+        expected = (self.page.shown_split, points(size), f"{margin:g}", "True")
+        self.equal("loss of one role", str((split, found[3], found[4], str(size > margin))), str(expected))
+
     def fitting(self, found: re.Match[str]) -> None:
         ended = [set(v["statuses"]) for v in self.run.variants]
         known = [own for own in ended if own and own <= {"succeeded", "diverged", "out of memory"}]
@@ -555,7 +607,12 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (r"(\d+%) of the (?:held-out )?(learn|generalise|retain|avoid) cases pass; the base passes (\d+%)",
      Sentence.share_of_cases),
     (r"Lost most: .*", Sentence.lost_most),
+    (r"Learned least: .*", Sentence.learned_least),
+    (r"By role: .*", Sentence.by_role),
+    (rf"On the (held-out )?(retain|avoid) cases alone, it loses {NUMBER} points: more than the {NUMBER} that",
+     Sentence.role_alone),
     (r"(\S+ (?:s|min|h)), (\S+ [MG]iB)(?= to train it)", Sentence.cost),
+    (r"takes as long as one: (\S+ (?:s|min|h)) to load the model", Sentence.class_total),
     (r"(\d+) of (\d+) trainings fit", Sentence.fitting),
     (r"(\d+) of them were predicted", Sentence.foretold),
     (r"The base passes (?:[\d,]+ of [\d,]+ (?:retain|avoid)(?:, | and )?)+ cases", Sentence.base_counts),

@@ -62,15 +62,6 @@ def test_after_two_rounds_layers_keep_their_activations(tiny: Tiny, room: int, c
     assert not tiny.base.model.is_gradient_checkpointing
 
 
-def test_nothing_is_kept_in_a_short_training(tiny: Tiny) -> None:
-    """If few steps are left, no layer is measured, and none keeps its activations."""
-    memory = Memory(SPARE + 10**6)
-    together(
-        tiny.base, replace(ONE, epochs=0.5), rows=tiny.rows, log_probabilities=memory.watch, memory=memory
-    )  # fmt: skip
-    assert set(memory.kept) == {0}
-
-
 def test_without_memory_for_kept_activations_the_round_is_repeated(tiny: Tiny) -> None:
     """If memory runs out while layers keep their activations, the round is repeated and none keeps them any more."""
     memory = Memory(SPARE + 10**6)
