@@ -98,7 +98,7 @@ class Endpoint:
         is_short = False
         for attempt in range(TRIES):
             if self._stop.is_set():
-                return Unanswered(question, self._reason or "the judge was interrupted")
+                return self._stopped(question)
             try:
                 is_short = self._short  # another thread may change it meanwhile
                 reply = _reply(question, self._send(question, is_short), self.key)
@@ -113,17 +113,20 @@ class Endpoint:
             except _WrongReplyError as wrong:
                 return Unanswered(question, f"the judge's endpoint {wrong}")
             except (OSError, http.client.HTTPException, UnicodeError) as problem:  # the last one: of a host's name
-                if self._stop.is_set() or attempt == TRIES - 1:
-                    return self._without_reply(question, problem)
+                if attempt == TRIES - 1 or self._stop.is_set():
+                    return self._broken(question, problem)
                 self.wait(2.0**attempt)
             else:
                 store(reply)
                 return reply
         return Unanswered(question, "the judge's endpoint refused the question")
 
-    def _without_reply(self, question: Question, problem: Exception) -> Unanswered:
+    def _stopped(self, question: Question) -> Unanswered:
+        return Unanswered(question, self._reason or "the judge was interrupted")
+
+    def _broken(self, question: Question, problem: Exception) -> Unanswered:
         if self._stop.is_set():
-            return Unanswered(question, self._reason or "the judge was interrupted")
+            return self._stopped(question)
         why = self._clean(str(getattr(problem, "reason", problem)))
         return self._unreachable(question, f"the judge cannot be reached: {why}{_ADDRESS}")
 
@@ -180,7 +183,8 @@ class Endpoint:
 
     def _clean(self, words: str) -> str:
         """Shorten a text of the endpoint, and remove the key, which it may repeat."""
-        return " ".join(masked(words, self.key).split())[:200]
+        without = masked(words, self.key)
+        return " ".join((without.replace(self.key, "***") if self.key else without).split())[:200]
 
 
 class _RefusedError(Exception):

@@ -50,7 +50,7 @@ class _Sandbox:
         return dict(found)
 
 
-_TEXT = {"value": str}
+_TEXT: dict[str, type] = {"value": str}
 _OUTCOMES: dict[str, dict[str, type]] = {
     "boolean": {"value": bool},
     "number": {"value": float},
