@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,8 @@ from harness.core import device_profiles
 from harness.core.errors import UsageError
 from harness.core.job import Event, EventKind
 from harness.core.training_outcome import Status
-from harness.hardware.environment import stack_versions
 from harness.runner.executors.protocol import Executor, Place
-from harness.runner.executors.ray_cluster import RayCluster, _check_same
+from harness.runner.executors.ray_cluster import RayCluster
 from harness.runner.listeners.protocol import Listener
 from tests.support.acting_worker import Act, to
 from tests.support.executor_contract import ExecutorContract
@@ -145,14 +143,6 @@ def test_an_address_without_a_cluster_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--address 127\.0\.0\.1:1") as caught:
         _ = RayCluster(device_profiles.CPU, "127.0.0.1:1").places
     assert "docs/cluster.md" in caught.value.remedy
-
-
-def test_nodes_with_other_versions_are_refused() -> None:
-    """If a node has another version of a library, the error names the node, the library and both versions."""
-    here = stack_versions()
-    _check_same(here, {"10.0.0.1": dict(here)})
-    with pytest.raises(UsageError, match=re.escape(f"10.0.0.2 has torch 1.0, and this machine {here['torch']}")):
-        _check_same(here, {"10.0.0.1": dict(here), "10.0.0.2": {**here, "torch": "1.0"}})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")

@@ -11,22 +11,21 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.core.device_profiles import Profile
 from harness.core.errors import UsageError
 from harness.core.job import Event, EventKind, Job
 from harness.core.model import ModelRef
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
-from harness.hardware.environment import stack_versions
-from harness.hardware.gpu import Gpu, gpu
+from harness.hardware.gpu import Gpu
 from harness.models.resolving import resolve
+from harness.runner.executors.node_facts import NodeFacts, check_gpus, check_versions, node_facts
 from harness.runner.executors.node_jobs import (
     WORKER,
     NodeJob,
@@ -44,19 +43,6 @@ _POLL_INTERVAL = 0.5
 """Seconds between two checks whether a job must be stopped."""
 _PATIENCE = 60.0
 """Seconds to wait for a node's answer when a run begins."""
-
-
-@dataclass(frozen=True)
-class NodeFacts:
-    """What must be the same on all nodes: versions of libraries, and the GPU."""
-
-    versions: Mapping[str, str]
-    found: Gpu | None
-
-
-def node_facts() -> NodeFacts:
-    """Return the facts of the node that calls this function."""
-    return NodeFacts({"qlora-harness": harness.__version__, **stack_versions()}, gpu())
 
 
 def _on_ray_node(given: NodeJob) -> Generator[Piece]:
@@ -193,12 +179,9 @@ class RayCluster(Executor):
             UsageError: the environments or the GPUs of the nodes differ.
         """
         facts = self._ask(self._nodes)
-        _check_same(node_facts().versions, {name: each.versions for name, each in facts.items()})
-        if self._resource == "GPU" and len({each.found and each.found.name for each in facts.values()}) > 1:
-            named = ", ".join(f"{node}: {each.found.name if each.found else 'none'}" for node, each in facts.items())
-            raise UsageError(
-                f"--executor ray: the nodes have different GPUs ({named})", remedy="Use nodes of one kind."
-            )
+        check_versions("ray", node_facts().versions, {name: each.versions for name, each in facts.items()})
+        if self._resource == "GPU":
+            check_gpus("ray", {name: each.found for name, each in facts.items()})
         return facts
 
     @cached_property
@@ -225,23 +208,6 @@ class RayCluster(Executor):
         except ray.exceptions.RayError as error:
             message = f"--executor ray: a node cannot run the harness: {_first_line(error)}"
             raise UsageError(message, remedy=_INSTALL) from None
-
-
-def _check_same(here: Mapping[str, str], there: Mapping[str, Mapping[str, str]]) -> None:
-    """Check that all nodes have the versions of this machine.
-
-    Raises:
-        UsageError: a version differs; the message names the node and the library.
-    """
-    wrong = [
-        f"{node} has {name} {versions.get(name, 'none')}, and this machine {version}"
-        for node, versions in there.items()
-        for name, version in here.items()
-        if versions.get(name) != version
-    ]
-    if wrong:
-        remedy = "Install the same versions on all nodes: results of different versions cannot be compared."
-        raise UsageError(f"--executor ray: {'; '.join(wrong[:4])}", remedy=remedy)
 
 
 def _first_line(error: object) -> str:
