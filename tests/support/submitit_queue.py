@@ -34,6 +34,10 @@ class ProcessQueue:
         job.cancel()
         job._process.wait(timeout=60)
 
+    def preempt(self, job: Any) -> None:
+        """Send the signal that Slurm sends to the processes of a job before it preempts the job."""
+        job._interrupt()
+
     def wait(self) -> None:
         """Wait until all processes have ended."""
         for job in self.jobs:
