@@ -1,4 +1,4 @@
-"""Tests of the Slurm executor: with submitit and on a Slurm cluster on this machine (`nox -s slurm`), and of its parts."""
+"""Tests of the Slurm executor: with submitit, on a cluster on this machine (`nox -s slurm`), and of its parts."""
 
 from __future__ import annotations
 
