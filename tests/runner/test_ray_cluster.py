@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from harness.runner.listeners.protocol import Listener
 from tests.support.acting_worker import Act, to
 from tests.support.executor_contract import ExecutorContract
 from tests.support.ray_nodes import RayNodes, no_model, three_nodes
-from tests.support.small_suite import RUN, findings, logs, run, small_suite, start
+from tests.support.small_suite import RUN, SHORT, findings, logs, run, small_suite, start
 
 ON_CLUSTER = "HARNESS_CLUSTER" in os.environ
 
@@ -111,21 +112,23 @@ def test_a_cluster_gives_the_results_of_this_machine(nodes: RayNodes, tmp_path: 
 
     The driver is killed, too, and the same command goes on.
     """
-    folders = [tmp_path / name for name in ("local", "ray")]
-    for folder in folders:
-        small_suite(folder)
-    local, there = folders
-    assert run(local, "--width", "1")[0] == 0
-    options = ("--width", "1", "--executor", "ray", "--address", nodes.address)
+    local, there = (tmp_path / name for name in ("local", "ray"))
+    for folder in (local, there):
+        small_suite(folder, grid=SHORT, tokens=4)
+    options = ("--width", "1", "--confirm-seeds", "0")
+    assert run(local, *options)[0] == 0
+    options = (*options, "--executor", "ray", "--address", nodes.address)
     driver = start(there, *options)
-    while len(logs(there)) < 3:  # the base has answered, and a pass is in flight
+    while len(logs(there)) < 3:  # the base has answered or a trial has ended, and another one is in flight
         assert driver.poll() is None, driver.communicate()
+        time.sleep(0.1)
     driver.kill()
     driver.communicate()
     driver = start(there, *options)
-    while len(logs(there)) < 4:
+    while len(logs(there)) < 4 or not (number := nodes.running("harness.engine.worker")):
         assert driver.poll() is None, driver.communicate()
-    nodes.kill(3)
+        time.sleep(0.1)
+    nodes.kill(number)
     _, error = driver.communicate(timeout=600)
     assert driver.returncode == 0, error
     assert findings(there) == findings(local)

@@ -58,7 +58,7 @@ class Preempting(Listener):
 class TestSlurm(ExecutorContract):
     """The contract, for jobs that submitit runs on this machine."""
 
-    seconds = 24.0
+    seconds = 60.0
 
     @pytest.fixture
     def queue(self) -> Iterator[ProcessQueue]:
