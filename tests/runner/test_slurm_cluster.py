@@ -16,20 +16,23 @@ import pytest
 from harness.cli import main
 from harness.core import device_profiles
 from harness.core.errors import UsageError
-from harness.core.job import Event, EventKind
+from harness.core.job import Event, EventKind, Job, Task
 from harness.core.training_outcome import Status
 from harness.runner.executors.choice import executor_for
+from harness.runner.executors.node_facts import node_facts
 from harness.runner.executors.protocol import Executor
 from harness.runner.executors.slurm_cluster import Function, Slurm, SlurmCluster
-from harness.runner.executors.slurm_node import EventFile
+from harness.runner.executors.slurm_node import EventFile, Pass
 from harness.runner.executors.slurm_options import SlurmOptions, slurm_options
 from harness.runner.listeners.protocol import Listener
-from harness.storage.records import encode_line
+from harness.storage.records import encode_line, write_record
 from tests.support.acting_worker import Act, to
 from tests.support.executor_contract import ExecutorContract
+from tests.support.fake_workers import SETUP, SUITE, commit
 from tests.support.slurm_nodes import SlurmNodes, two_nodes
 from tests.support.small_suite import RUN, findings, run, small_suite, start
 from tests.support.submitit_queue import ProcessQueue
+from tests.support.synthetic_runs import machine
 
 ON_SLURM = "HARNESS_SLURM" in os.environ
 ACTING = "tests.support.acting_worker"
@@ -263,6 +266,36 @@ def test_the_time_in_the_queue_counts(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert Path(job.function.events).read_bytes() == before
+
+
+def test_a_job_that_starts_again_does_what_is_left(tmp_path: Path) -> None:
+    """A job that Slurm starts again keeps finished trials, reports those that are in the cache, and runs the others.
+
+    It was killed after the first trial was finished and the results of the second one were committed.
+    """
+    cache, path = tmp_path / "cache", tmp_path / "001.json"
+    prompts = tuple(SETUP.prompt("t", case) for case in SUITE.cases[:2])
+    tasks = tuple(
+        Task(trial.id, f"training-{seed}", trial.settings, seed, True, prompts)
+        for seed in (0, 1, 2)
+        for trial in [to(Act.FINISH, seed)]
+    )
+    quantization = to(Act.FINISH).settings.quantization
+    job = Job(SETUP.model, machine(), quantization, SETUP.engine, str(cache), (), SUITE.decoding, tasks)
+    write_record(path, job)
+    for task in tasks[:2]:
+        commit(job, task)
+    events = EventFile(path.with_suffix(".events"))
+    events.add(Event(EventKind.FINISHED, tasks[0].trial, Status.SUCCEEDED))
+    function = Pass(str(path), str(tmp_path / "001.log"), str(events.path), 60.0, node_facts(), ACTING)
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+    seen = [event for event in events.new() if event.kind is not EventKind.LOADED]
+    assert [event.trial for event in seen if event.kind is EventKind.FINISHED] == [task.trial for task in tasks]
+    assert [event.trial for event in seen if event.kind is EventKind.STARTED] == [tasks[2].trial]
+    assert seen[-1].status is Status.SUCCEEDED
+    assert "started a job again" in seen[1].message
 
 
 def test_an_incomplete_line_of_events_waits(tmp_path: Path) -> None:
