@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from harness.runner.executors.slurm_cluster import Function
 
@@ -35,8 +39,10 @@ class ProcessQueue:
         job._process.wait(timeout=60)
 
     def preempt(self, job: Any) -> None:
-        """Send the signal that Slurm sends to the processes of a job before it preempts the job."""
-        job._interrupt()
+        """Send the signal that Slurm sends to all processes of a job before it preempts the job."""
+        for process in psutil.Process(job._process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGUSR2)
 
     def wait(self) -> None:
         """Wait until all processes have ended."""
