@@ -114,12 +114,12 @@ def test_a_cluster_gives_the_results_of_this_machine(nodes: RayNodes, tmp_path: 
     """
     local, there = (tmp_path / name for name in ("local", "ray"))
     for folder in (local, there):
-        small_suite(folder, grid=SHORT, tokens=4)
+        small_suite(folder, grid=SHORT.replace("[1e-5, 1e-2]", "[1e-2]"), tokens=4)
     options = ("--width", "1", "--confirm-seeds", "0")
     assert run(local, *options)[0] == 0
     options = (*options, "--executor", "ray", "--address", nodes.address)
     driver = start(there, *options)
-    while len(logs(there)) < 3:  # the base has answered or a trial has ended, and another one is in flight
+    while len(logs(there)) < 2:  # the base and the trial are in flight, one on each node
         assert driver.poll() is None, driver.communicate()
         time.sleep(0.1)
     driver.kill()

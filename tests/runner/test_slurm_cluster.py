@@ -213,6 +213,7 @@ class FakeQueue:
 
     def cancel_left(self, folder: Path) -> None:
         self.cancelled.append("left")
+        assert not list(folder.parent.glob("*.events")), "jobs of this driver would be stopped, too"
 
 
 def followed(folder: Path, queue: FakeQueue, *, until: float | None = None) -> list[Event]:

@@ -87,6 +87,9 @@ class SlurmNodes:
         """End all jobs and programs of the cluster."""
         self.ask("scancel", "--user=root", "--signal=KILL")
         self.ask("scancel", "--user=root")
+        until = time.monotonic() + 60
+        while self.ask("squeue", "--noheader") and time.monotonic() < until:
+            time.sleep(0.2)
         for process in reversed(self.started):
             process.terminate()
         for process in self.started:

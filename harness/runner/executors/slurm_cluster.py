@@ -111,12 +111,13 @@ class SlurmCluster(Executor):
         stop: threading.Event | None = None,
     ) -> Generator[Event]:
         """Run the job as a Slurm job, as `Executor.run` describes. The time in Slurm's queue counts for `until`."""
-        events = EventFile(job.with_suffix(".events").resolve())
+        folder, events = job.parent / "slurm", EventFile(job.with_suffix(".events").resolve())
+        self._submitting.prepare(folder)
         with writing(events.path):
             for path in (events.path, log):
                 path.write_bytes(b"")
         function = Pass(str(job.resolve()), str(log.resolve()), str(events.path), timeout, self._facts, self.module)
-        submitted, over = self._submitting.submit(job.parent / "slurm", function), False
+        submitted, over = self._submitting.submit(folder, function), False
         try:
             for event in self._events(submitted, events, until, stop or threading.Event()):
                 over = event.kind in (EventKind.ENDED, EventKind.REFUSED)
@@ -190,6 +191,13 @@ class _Gathered:
         self._waiting: dict[Path, list[tuple[Function, Future[Submitted]]]] = {}
         self._seen: set[Path] = set()
 
+    def prepare(self, folder: Path) -> None:
+        """Stop the jobs of an earlier driver, before the first job of this one has files."""
+        with self._lock:
+            if folder not in self._seen:
+                self._queue.cancel_left(folder)
+                self._seen.add(folder)
+
     def submit(self, folder: Path, function: Function) -> Submitted:
         """Submit a function. The first thread that submits one waits for others, and submits all of them."""
         done = Future[Submitted]()
@@ -205,9 +213,6 @@ class _Gathered:
 
     def _submit(self, folder: Path, given: Sequence[tuple[Function, Future[Submitted]]]) -> None:
         try:
-            if folder not in self._seen:
-                self._queue.cancel_left(folder)
-                self._seen.add(folder)
             submitted = self._queue.submit(folder, [function for function, _ in given])
         except BaseException as error:  # noqa: BLE001 - each thread raises it
             for _, done in given:
