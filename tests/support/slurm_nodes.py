@@ -107,6 +107,10 @@ class SlurmNodes:
                 subprocess.Popen([path, *words], env=self._environment(), stdout=log, stderr=log, cwd=self.folder)
             )
 
+    def _log(self) -> str:
+        """Return what the programs of the cluster wrote, for the message of a failed start."""
+        return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("*.log")))
+
     def _environment(self) -> dict[str, str]:
         return os.environ | self.environment
 
@@ -114,8 +118,8 @@ class SlurmNodes:
         assert callable(is_there)
         until = time.monotonic() + 120
         while not is_there():
-            assert time.monotonic() < until, f"no {what}; {self.folder} has the logs"
-            assert all(process.poll() is None for process in self.started), f"a program ended; {self.folder} has logs"
+            assert time.monotonic() < until, f"no {what}: {self._log()}"
+            assert all(process.poll() is None for process in self.started), f"a program ended: {self._log()}"
             time.sleep(0.2)
 
 
@@ -126,9 +130,9 @@ def two_nodes() -> Iterator[SlurmNodes]:
     try:
         nodes.start()
         yield nodes
-        shutil.rmtree(nodes.folder, ignore_errors=True)
     finally:
         nodes.stop()
+        shutil.rmtree(nodes.folder, ignore_errors=True)
 
 
 def _ports(count: int) -> list[int]:

@@ -121,6 +121,9 @@ class Pass:
         except HarnessError as error:
             events.add(Event(EventKind.REFUSED, message=str(error), place=node_name()))
         except Exception as error:
+            if stopping.is_near():  # such as the death of the `scontrol requeue` that submitit runs in this job
+                _wait_for_the_end(events)
+                return
             status = Status.TIMED_OUT if _is_out_of_time(error) else Status.FAILED
             message = f"{type(error).__name__}: {error}"
             events.add(Event(EventKind.ENDED, status=status, message=message, place=node_name()))
