@@ -32,6 +32,7 @@ from harness.engine.loading import (
 from harness.engine.pointwise import fused_pointwise
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.batch import Batch, batch_of, targets_of
+from harness.engine.trainers.fused.concurrency import shared_pass
 from harness.engine.trainers.fused.graphs import PassGraphs, padded_targets, padded_tokens
 from harness.engine.trainers.fused.initialisation import (
     InitialAdapter,
@@ -45,7 +46,6 @@ from harness.engine.trainers.fused.stack import Stack
 from harness.engine.trainers.fused.trial_state import SavedState, TrialState
 from harness.engine.trainers.protocol import TrainingResult, TrialInput, TrialProgress
 from harness.engine.trainers.sft import TrainingLog, sft_arguments
-from harness.hardware.estimate.passes import PASS_TOKENS
 
 if TYPE_CHECKING:
     import torch
@@ -160,7 +160,7 @@ class _Run:
         self._base = base
         kind, precision = base.machine.kind, base.machine.compute_dtype
         self._autocast = precision if kind is DeviceKind.CUDA and precision in ("float16", "bfloat16") else None
-        self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
+        self._limit, self._overhead = pass_tokens or shared_pass(base).tokens, OVERHEAD[kind]
         self._log_probabilities = _head(base, log_probabilities)
         self._trials, self._configs = list(trials), [one.config for one in initial]
         self._states = [self._state(trial, one, progress) for trial, one in zip(trials, initial, strict=True)]
@@ -311,12 +311,12 @@ class _Run:
         given = [row for _, _, row in rows]
         targets, longest = sum(len(targets_of(row)) for row in given), max(len(row.input_ids) for row in given)
         make = partial(batch_of, given, weights, self._like, pad=self._base.tokenizer.pad_token_id)
-        pattern = self.stack.pattern
-        if not self._graphable or not self._worthwhile or pattern is None:
+        pattern, tokens = self.stack.pattern, padded_tokens(longest)
+        shape = (len(rows), tokens, padded_targets(targets, tokens * len(rows)))
+        if not self._graphable or pattern is None or not (self._worthwhile or self._graphs.has(shape, pattern)):
             return self._ended(self._run(make()))
-        tokens = padded_tokens(longest)
-        batch = make(tokens=tokens, targets=padded_targets(targets, tokens * len(rows)))
-        return self._ended(self._graphs.run(batch, pattern, capture=self._round > 1)[:targets])
+        batch, capture = make(tokens=shape[1], targets=shape[2]), self._round > 1 and self._worthwhile
+        return self._ended(self._graphs.run(batch, pattern, capture=capture)[:targets])
 
     def _ended(self, found: torch.Tensor) -> torch.Tensor:
         self.stack.end_pass()
