@@ -23,6 +23,7 @@ from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from harness.core import device_profiles
 from harness.core.settings import Quantization, Settings
@@ -31,6 +32,7 @@ from harness.engine.loading import Base, load_base
 from harness.engine.random_weights import make_base
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.initialisation import initial_adapters
+from harness.engine.trainers.fused.recomputation import Recomputation
 from harness.engine.trainers.fused.training import FusedResult, train_together
 from harness.engine.trainers.protocol import TrialInput
 from harness.hardware.environment import machine, stack_versions
@@ -88,10 +90,12 @@ def epoch(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], folder: Pa
     import torch
 
     fresh(base)
+    keep = patch.object(Recomputation, "keep", autospec=True, side_effect=Recomputation.keep)
     trials = [TrialInput(str(number), rows, settings, number) for number, settings in enumerate(sweep)]
     ticks: list[float] = []
     begun = time.perf_counter()
-    found = list(train_together(base, trials, progress=lambda *_: ticks.append(time.perf_counter())))
+    with keep as kept:
+        found = list(train_together(base, trials, progress=lambda *_: ticks.append(time.perf_counter())))
     trained = time.perf_counter()
     save(found, folder)
     ended = time.perf_counter()
@@ -107,6 +111,7 @@ def epoch(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], folder: Pa
         "steps": len(ends),
         "after the last step, s": trained - ends[-1],
         "saving, s": ended - trained,
+        "layers that keep their activations": kept.call_args.args[1] if kept.call_args else 0,
         "peak reserved, GiB": torch.cuda.max_memory_reserved() / 2**30 if cuda else None,
         "peak allocated, GiB": torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
         "loss of each trial's last step": [one.steps[-1].loss for one in found],

@@ -41,7 +41,7 @@ from harness.engine.trainers.fused.initialisation import (
     training_dtype,
 )
 from harness.engine.trainers.fused.layout import PassRow
-from harness.engine.trainers.fused.passes import even_passes, padded, passes
+from harness.engine.trainers.fused.passes import divided
 from harness.engine.trainers.fused.stack import Stack
 from harness.engine.trainers.fused.trial_state import SavedState, TrialState
 from harness.engine.trainers.protocol import TrainingResult, TrialInput, TrialProgress
@@ -63,8 +63,6 @@ WORTHWHILE = 8
 """Number of steps that must be left for CUDA graphs, whose capture takes as long as a few steps."""
 OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
 """Fixed cost of a pass in tokens (on a GPU: dequantising the base and launching kernels); by device kind."""
-EVEN = 1.25
-"""If passes with equally many rows of every trial cost at most this many times the cheapest ones, they are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +263,8 @@ class _Run:
             self.stack.zero_grad()
             losses = [0.0] * len(self._states)
             try:
-                passes = [[rows[index] for index in sorted(group)] for group in self._groups(owners, lengths)]
+                groups = divided(owners, lengths, overhead=self._overhead, limit=self._limit)
+                passes = [[rows[index] for index in sorted(group)] for group in groups]
                 found = iter(torch.cat([self._pass(some) for some in passes]).tolist())
             except torch.OutOfMemoryError:
                 if self._limit <= max(lengths):
@@ -291,14 +290,6 @@ class _Run:
             state.step(loss, norm / state.scale.value, self.stack, slot)
             if state.window.ends_epoch and not state.ended:
                 state.stopped = state.log.end_epoch(partial(_save_now, state, config))
-
-    def _groups(self, owners: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-        """Divide rows into passes; return the indices of each pass's rows."""
-        given = {"overhead": self._overhead, "limit": self._limit}
-        cheapest, even = passes(lengths, **given), even_passes(owners, lengths, **given)
-        if even and padded(even, lengths, self._overhead) <= EVEN * padded(cheapest, lengths, self._overhead):
-            return even
-        return cheapest
 
     def _pass(self, rows: Sequence[tuple[int, int, Row]]) -> torch.Tensor:
         """Run forward and backward for some rows, sorted by slot; return the log-probabilities of their targets.
