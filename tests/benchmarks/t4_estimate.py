@@ -139,6 +139,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     record = json.loads(given.passes.read_text(encoding="utf-8"))
+    if not all("kernels of a step" in own for name, own in record.items() if name.startswith("batch ")):
+        print(f"{given.passes} has no kernels: run `python -m tests.benchmarks.passes --kernels` on an H200.")
+        return
     shape = shape_of(read_object(Path(resolve(record["model"]).path) / "config.json"))
     found = dict(figures(record, shape))
     print("| Batch | a pass, s | unsloth one by one, s | ahead |\n|---|---|---|---|")
