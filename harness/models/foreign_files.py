@@ -104,7 +104,9 @@ def check_folder(folder: Path) -> None:
     Raises:
         ModelError: a file is something else, or there are too many.
     """
-    if sum(1 for _ in islice(os.scandir(folder), _MOST_FILES + 1)) > _MOST_FILES:
+    with os.scandir(folder) as entries:
+        count = sum(1 for _ in islice(entries, _MOST_FILES + 1))
+    if count > _MOST_FILES:
         remedy = "Copy the model's own files into a folder of their own, and give that folder."
         raise ModelError(f"{folder} has more than {_MOST_FILES:,} files, and no model has so many", remedy=remedy)
     for path in sorted({path for pattern in _LOADED for path in folder.glob(pattern)}):
