@@ -1,8 +1,8 @@
-"""What must be the same on all nodes of a cluster: versions of libraries, and the GPU."""
+"""What executors for clusters share: what must be the same on all nodes, and how errors of a cluster are told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import harness
@@ -52,3 +52,9 @@ def check_gpus(executor: str, found: Mapping[str, Gpu | None]) -> None:
         raise UsageError(
             f"--executor {executor}: the nodes have different GPUs ({named})", remedy="Use nodes of one kind."
         )
+
+
+def first_line(error: object) -> str:
+    """Return the first line of what a library or a program says about an error."""
+    lines: Iterator[str] = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

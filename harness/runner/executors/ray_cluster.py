@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.hardware.gpu import Gpu
 from harness.models.resolving import resolve
-from harness.runner.executors.node_facts import NodeFacts, check_gpus, check_versions, node_facts
+from harness.runner.executors.node_facts import NodeFacts, check_gpus, check_versions, first_line, node_facts
 from harness.runner.executors.node_jobs import (
     WORKER,
     NodeJob,
@@ -120,11 +120,11 @@ class RayCluster(Executor):
         except StopIteration:
             return Event(EventKind.ENDED, status=Status.FAILED, message="the node sent no end of its job")
         except ray.exceptions.OutOfMemoryError as error:
-            return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=_first_line(error))
+            return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=first_line(error))
         except ray.exceptions.RayTaskError as error:
-            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the node failed: {_first_line(error.cause)}")
+            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the node failed: {first_line(error.cause)}")
         except ray.exceptions.RayError as error:
-            message = f"a node disappeared: {_first_line(error)}"
+            message = f"a node disappeared: {first_line(error)}"
             return Event(EventKind.ENDED, status=Status.FAILED, message=message, lost=True)
         return found
 
@@ -155,7 +155,7 @@ class RayCluster(Executor):
                 except (ConnectionError, ValueError, RuntimeError) as error:
                     remedy = "Start a cluster with `ray start`, and name its address: docs/cluster.md has the commands."
                     where = f" --address {self.address}" if self.address else ""
-                    raise UsageError(f"--executor ray{where}: {_first_line(error)}", remedy=remedy) from None
+                    raise UsageError(f"--executor ray{where}: {first_line(error)}", remedy=remedy) from None
         return ray
 
     @cached_property
@@ -206,10 +206,5 @@ class RayCluster(Executor):
         try:
             return {name: ray.get(task, timeout=_PATIENCE) for name, task in tasks.items()}
         except ray.exceptions.RayError as error:
-            message = f"--executor ray: a node cannot run the harness: {_first_line(error)}"
+            message = f"--executor ray: a node cannot run the harness: {first_line(error)}"
             raise UsageError(message, remedy=_INSTALL) from None
-
-
-def _first_line(error: object) -> str:
-    lines: Iterator[str] = (line.strip() for line in str(error).splitlines())
-    return next(filter(None, lines), type(error).__name__)

@@ -29,7 +29,7 @@ from harness.core.job import Event, EventKind
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.hardware.gpu import Gpu
-from harness.runner.executors.node_facts import NodeFacts, node_facts
+from harness.runner.executors.node_facts import NodeFacts, first_line, node_facts
 from harness.runner.executors.node_jobs import WORKER
 from harness.runner.executors.protocol import ONLY, Executor, Place, located
 from harness.runner.executors.slurm_node import EventFile, Facts, Pass
@@ -45,6 +45,8 @@ _GATHERING = 1.0
 """Seconds in which jobs are gathered for one array."""
 _QUEUE_INTERVAL = 10.0
 """Seconds between two questions to Slurm about all jobs."""
+_NAME = "harness"
+"""Name of all jobs."""
 _TIMEOUTS = 3
 """How often Slurm may end a job at its time limit and start it again."""
 _SECONDS = 60.0
@@ -230,8 +232,8 @@ class Slurm:
     """Slurm's queue: `sbatch` through submitit, `squeue` and `scancel`."""
 
     options: SlurmOptions
-    _ids: frozenset[str] = frozenset()
-    """The jobs that existed when Slurm was asked."""
+    _ids: frozenset[str] | None = None
+    """The jobs that existed when Slurm was asked; None: it did not answer."""
     _asked: float = -1e9
     _submitted: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -243,7 +245,8 @@ class Slurm:
             UsageError: submitit or Slurm is not installed, or Slurm refuses the jobs.
         """
         given = self.options
-        _program("sbatch")
+        for name in ("sbatch", "srun"):
+            _program(name)
         try:
             from submitit import SlurmExecutor
         except ImportError:
@@ -251,7 +254,7 @@ class Slurm:
         package = programs.environment()["PYTHONPATH"]
         made = SlurmExecutor(folder, max_num_timeout=_TIMEOUTS, python=shlex.join(programs.python()))
         made.update_parameters(
-            job_name="harness",
+            job_name=_NAME,
             time=given.minutes,
             array_parallelism=given.most_jobs,
             setup=[f"export PYTHONPATH={shlex.quote(package)}"],
@@ -260,9 +263,8 @@ class Slurm:
         try:
             jobs: Sequence[Submitted] = made.submit_array(functions)
         except Exception as error:  # submitit passes on what sbatch prints, as an exception of its own
-            raise UsageError(
-                f"--executor slurm: {_last_line(error)}", remedy="Correct the options --slurm-...."
-            ) from error
+            remedy = "Correct the options that begin with --slurm-."
+            raise UsageError(f"--executor slurm: {first_line(error)}", remedy=remedy) from error
         self._submitted.update({job.job_id: time.monotonic() for job in jobs})
         return jobs
 
@@ -270,12 +272,9 @@ class Slurm:
         """Whether Slurm had this job when it was last asked. A job that was submitted since exists."""
         with self._lock:
             if time.monotonic() - self._asked > _QUEUE_INTERVAL:
-                began, ids = time.monotonic(), self._ask()
-                self._asked = began
-                if ids is None:  # Slurm does not answer at present
-                    return True
-                self._ids = ids
-            return job.job_id in self._ids or self._asked < self._submitted.get(job.job_id, 0.0) + _QUEUE_INTERVAL
+                self._asked, self._ids = time.monotonic(), self._ask()
+            is_new = self._asked < self._submitted.get(job.job_id, 0.0) + _QUEUE_INTERVAL
+            return self._ids is None or is_new or job.job_id in self._ids
 
     def cancel(self, job: Submitted) -> None:
         """Stop a job, or remove it from the queue."""
@@ -292,7 +291,7 @@ class Slurm:
 
     def _ask(self) -> frozenset[str] | None:
         """Return the ids of this user's jobs that wait or run; None if Slurm does not answer."""
-        done = _run("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i")
+        done = _run("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--name={_NAME}", "--format=%i")
         return None if done is None or done.returncode else frozenset(done.stdout.split())
 
 
@@ -321,9 +320,3 @@ def _program(name: str) -> str:
     if shutil.which(name) != found:  # submitit starts the first one
         raise UsageError(f"PATH has a relative folder with a program {name}", remedy="Remove that folder from PATH.")
     return found
-
-
-def _last_line(error: Exception) -> str:
-    """Return the last line of a program's output, which is in the cause of submitit's exception."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -11,7 +11,7 @@ from harness.core.errors import UsageError
 MOST_JOBS = 100
 """Largest number of jobs that a run has in Slurm's queue at the same time, unless the user says otherwise."""
 _OWN = {
-    *("array", "chdir", "error", "no-requeue", "nodes", "ntasks", "ntasks-per-node"),
+    *("array", "chdir", "error", "job-name", "no-requeue", "nodes", "ntasks", "ntasks-per-node"),
     *("open-mode", "output", "parsable", "requeue", "signal", "wait", "wrap"),
 }
 """Options that the harness or submitit sets."""
