@@ -24,6 +24,7 @@ from harness.engine.trainers.sft import MAX_SKIPPED_STEPS, TrainingLog, sft_argu
 from harness.hardware.estimate import updates
 from harness.models.resolving import resolve
 from tests.support.short_trainings import (
+    OPTIONS,
     QUESTIONS,
     SHORT,
     ask,
@@ -188,22 +189,18 @@ def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: fl
     assert [step.learning_rate / SHORT.learning_rate for step in found.steps] == rates
 
 
-@pytest.mark.parametrize("scheduler", list(Scheduler))
-def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
-    """Every scheduler lowers the loss, and all but the constant ones end with a lower learning rate."""
-    found = trained_once(base, replace(SHORT, scheduler=scheduler), rows=rows_of(base, 4))
-    rates = [step.learning_rate for step in found.steps]
-    assert falls(losses(found))
-    assert (rates[-1] < rates[0]) is (scheduler not in (Scheduler.CONSTANT, Scheduler.CONSTANT_WITH_WARMUP))
+PATTERN = r"model\.layers\.[02]\..*\.(q_proj|up_proj)"
 
 
-def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[str, Any]) -> Any:
+def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[str, Any], ratio: float = 0) -> Any:
     """Train with TRL and PEFT alone, as a script written by hand does, and return the trainer.
 
-    The adapter is cast to fp32, as the harness casts it.
+    The adapter is cast to fp32, as the harness casts it. `ratio` is that of LoRA+.
     """
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
+    from peft.optimizers import create_loraplus_optimizer
     from trl import SFTConfig, SFTTrainer
 
     rows = rows_of(base)
@@ -211,7 +208,7 @@ def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[st
         model=base.model,
         args=SFTConfig(
             output_dir=str(folder), learning_rate=5e-3, num_train_epochs=2, warmup_steps=1, max_length=512,
-            optim="adamw_torch", per_device_train_batch_size=4, weight_decay=0.0, max_grad_norm=1.0, seed=0,
+            optim="adamw_torch", per_device_train_batch_size=4, weight_decay=0.1, max_grad_norm=1.0, seed=0,
             data_seed=0, bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True, logging_steps=1,
             report_to="none", save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, **arguments,
         ),
@@ -220,10 +217,14 @@ def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[st
         ),
         processing_class=base.tokenizer,
         peft_config=LoraConfig(
-            task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], **lora
+            task_type="CAUSAL_LM", r=4, lora_alpha=8, **({"target_modules": ["q_proj", "v_proj"]} | lora)
         ),
     )  # fmt: skip
     trainer.model.float()
+    if ratio:
+        trainer.optimizer = create_loraplus_optimizer(
+            trainer.model, torch.optim.AdamW, lr=5e-3, loraplus_lr_ratio=ratio, loraplus_weight_decay=0.1
+        )
     trainer.train()
     return trainer
 
@@ -231,9 +232,17 @@ def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[st
 @pytest.mark.parametrize(
     ("changed", "arguments", "lora"),
     [
-        ({"scheduler": Scheduler.COSINE_WITH_RESTARTS}, {"lr_scheduler_type": "cosine_with_restarts"}, {}),
-        ({"scheduler": Scheduler.POLYNOMIAL}, {"lr_scheduler_type": "polynomial"}, {}),
-        ({"scheduler": Scheduler.INVERSE_SQRT}, {"lr_scheduler_type": "inverse_sqrt"}, {}),
+        *(
+            (
+                {"scheduler": each, "lr_scheduler_kwargs": tuple(options.items())},
+                {"lr_scheduler_type": each.value, "lr_scheduler_kwargs": options},
+                {},
+            )
+            for each, options in OPTIONS.items()
+        ),
+        ({"loraplus_lr_ratio": 16.0}, {}, {}),
+        ({"loraplus_lr_ratio": 4.0, "use_dora": True}, {}, {"use_dora": True}),
+        ({"target_modules": PATTERN}, {}, {"target_modules": PATTERN}),
         ({"use_dora": True}, {}, {"use_dora": True}),
         ({"layers_to_transform": (1, 3)}, {}, {"layers_to_transform": [1, 3]}),
         ({"layers_to_transform": (0,), "use_dora": True}, {}, {"layers_to_transform": [0], "use_dora": True}),
@@ -243,10 +252,10 @@ def test_a_setting_equals_a_script_with_trl_alone(
     base: Base, changed: dict[str, Any], arguments: dict[str, Any], lora: dict[str, Any], tmp_path: Path
 ) -> None:
     """With each setting, adapter, losses and learning rates equal those of a script that calls TRL and PEFT by hand."""
-    with training(base, replace(SHORT, warmup=1, **changed)) as found:
+    with training(base, replace(SHORT, warmup=1, weight_decay=0.1, **changed)) as found:
         expected, steps = weights(found.model), found.steps
     with untouched(base.model):
-        trainer = script(base, tmp_path, arguments=arguments, lora=lora)
+        trainer = script(base, tmp_path, arguments=arguments, lora=lora, ratio=changed.get("loraplus_lr_ratio", 0))
         own = weights(trainer.model)
     logs = [log for log in trainer.state.log_history if "loss" in log]
     assert [(log["loss"], log["learning_rate"]) for log in logs] == [(step.loss, step.learning_rate) for step in steps]
