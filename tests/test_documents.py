@@ -316,7 +316,7 @@ def test_every_study_is_listed() -> None:
 
 @pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "yaml")))
 def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
-    """A YAML example that names its file is in that file word for word; one with cases or a search can be read.
+    """A YAML example that names its file is in that file word for word; one with cases or a grid can be read.
 
     An example of a workflow gives the action the inputs that it has, and one for pre-commit names its hook.
     """
@@ -334,7 +334,7 @@ def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
     elif "repos" in (yaml.safe_load(block) or {}):
         hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
         assert [hook["id"] for hook in yaml.safe_load(block)["repos"][0]["hooks"]] == [hook["id"] for hook in hooks]
-    elif re.search(r"^search:", block, re.MULTILINE):
+    elif re.search(r"^(search|axes|paired):", block, re.MULTILINE):
         assert parse_plan(block, "grid.yaml").variants
     else:
         assert re.fullmatch(r"# yaml-language-server: \$schema=\S+\n", block), f"{name(page)}: unchecked YAML"

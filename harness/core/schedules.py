@@ -99,7 +99,8 @@ def _conflict_of_options(scheduler: Scheduler, given: Mapping[str, Any], rate: f
         return f"the scheduler {scheduler} has no option {unknown[0]}", f"{known} {apart}"
     if needed and sum(name in given for name in needed) != 1:
         example = f"lr_scheduler_kwargs: {{{needed[-1]}: {0.1 if OPTIONS[needed[-1]].kind is float else 10}}}"
-        return f"the scheduler {scheduler} needs the option {' or '.join(needed)}", f"Write {example}. {apart}"
+        what = f"the scheduler {scheduler} needs {'the option' if len(needed) == 1 else 'one of the options'}"
+        return f"{what} {' or '.join(needed)}", f"Write {example}. {apart}"
     if scheduler is Scheduler.POLYNOMIAL and rate <= given.get("lr_end", _LR_END):
         end = f"{given.get('lr_end', _LR_END):g}"
         return f"the learning rate {rate:g} is not above the end of the schedule, {end}", "Raise it, or lower lr_end."

@@ -254,10 +254,10 @@ def _check_pattern(model: PreTrainedModel, pattern: str) -> None:
     found = matching_modules(pattern, modules)
     if not found:
         example = f"such as {matrices[0]}" if matrices else "in this model"
-        what = f"target_modules: the pattern {pattern!r} matches the whole name of no module"
+        what = f"target_modules: the pattern '{pattern}' matches the whole name of no module"
         raise GridError(what, remedy=f"Write a pattern for names {example}, or a list of the names' last parts.")
     if others := [name for name in modules if name in found.difference(matrices)]:
-        what = f"target_modules: the pattern {pattern!r} matches {others[0]}, which is no linear layer"
+        what = f"target_modules: the pattern '{pattern}' matches {others[0]}, which is no linear layer"
         remedy = f"Let it end with the names of matrices, such as ({'|'.join(_linear_names(model))})."
         raise GridError(what, remedy=remedy)
 

@@ -66,4 +66,4 @@ def test_plan_says_what_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     known, unknown = (line for line in said.splitlines() if line.startswith("dora="))
     assert "GiB, fits" in known
     assert "GiB" not in unknown
-    assert "Memory and time are unknown for trials with DoRA and Target modules" in said
+    assert "Memory and time are unknown for trials with DoRA and a pattern for target modules" in said

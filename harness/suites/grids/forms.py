@@ -22,7 +22,8 @@ MODULE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 LONGEST_PATTERN = 1000
 """Largest number of characters of a regular expression for target modules."""
-_WORD = re.compile(r"[\w-]*")
+_SPECIAL = r"[.*+?()\[\]{}|\\^$]"
+"""A character of regular expressions that is not in names of matrices."""
 
 
 def _modules(value: Any) -> Any:
@@ -32,7 +33,7 @@ def _modules(value: Any) -> Any:
             return NAMED_MODULES[value]
         return value if value == ALL_LINEAR else _pattern(value)
     if not isinstance(value, list) or not value or not all(isinstance(name, str) and name.strip() for name in value):
-        raise ValueError("target_modules: expected all-linear, attention, qv or a list of module names\n"
+        raise ValueError("target_modules: expected all-linear, attention, qv, a regular expression or a list of names\n"
                          "Write [q_proj, v_proj]. Under axes, write a list of such lists: "
                          "[[q_proj], [q_proj, v_proj]].")  # fmt: skip
     place = {name: i for i, name in enumerate(MODULE_ORDER)}
@@ -40,8 +41,8 @@ def _modules(value: Any) -> Any:
 
 
 def _pattern(value: str) -> str:
-    """Check a regular expression for whole names of modules. A word matches none, so it is a mistake."""
-    if _WORD.fullmatch(value.strip()):
+    """Check a regular expression for whole names of modules. Words match none, so they are a mistake."""
+    if not re.search(_SPECIAL, value):
         known = nearest(value, [ALL_LINEAR, *NAMED_MODULES])
         raise ValueError(
             f"unknown target modules {shown(value)}\n{known} Write names of modules as a list: [q_proj, v_proj]."
@@ -62,7 +63,7 @@ def _pattern(value: str) -> str:
 
 _WORDS_AND_PATTERNS: list[dict[str, Any]] = [
     {"enum": [ALL_LINEAR, *NAMED_MODULES]},
-    {"type": "string", "pattern": r"[^\w-]", "maxLength": LONGEST_PATTERN,
+    {"type": "string", "pattern": _SPECIAL, "maxLength": LONGEST_PATTERN,
      "description": "A regular expression for whole names of modules."},
 ]  # fmt: skip
 MODULES_SCHEMA = {"anyOf": [*_WORDS_AND_PATTERNS, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
