@@ -154,8 +154,8 @@ class _Predictions:
             f"are available for training; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if self.unknown:
-            words = {"target_modules": "a pattern for target modules"}
-            titles = listed(words.get(name, AXES[name].title) for name in self.unknown)
+            some = {"target_modules": "a pattern for target modules"}
+            titles = listed(some.get(name, AXES[name].title) for name in self.unknown)
             yield f"Memory and time are unknown for trials with {titles}, and not contained in sums."
         if place.speeds:
             whole = predictions.total_seconds(self.made[variant] for variant in self.trials if variant in self.made)

@@ -24,7 +24,6 @@ from harness.engine.trainers.sft import MAX_SKIPPED_STEPS, TrainingLog, sft_argu
 from harness.hardware.estimate import updates
 from harness.models.resolving import resolve
 from tests.support.short_trainings import (
-    OPTIONS,
     QUESTIONS,
     SHORT,
     ask,
@@ -36,6 +35,7 @@ from tests.support.short_trainings import (
     training,
     weights,
 )
+from tests.support.trl_scripts import CASES, script
 
 ONE_STEP = replace(SHORT, epochs=0.5)
 
@@ -189,65 +189,7 @@ def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: fl
     assert [step.learning_rate / SHORT.learning_rate for step in found.steps] == rates
 
 
-PATTERN = r"model\.layers\.[02]\..*\.(q_proj|up_proj)"
-
-
-def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[str, Any], ratio: float = 0) -> Any:
-    """Train with TRL and PEFT alone, as a script written by hand does, and return the trainer.
-
-    The adapter is cast to fp32, as the harness casts it. `ratio` is that of LoRA+.
-    """
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from peft.optimizers import create_loraplus_optimizer
-    from trl import SFTConfig, SFTTrainer
-
-    rows = rows_of(base)
-    trainer = SFTTrainer(
-        model=base.model,
-        args=SFTConfig(
-            output_dir=str(folder), learning_rate=5e-3, num_train_epochs=2, warmup_steps=1, max_length=512,
-            optim="adamw_torch", per_device_train_batch_size=4, weight_decay=0.1, max_grad_norm=1.0, seed=0,
-            data_seed=0, bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True, logging_steps=1,
-            report_to="none", save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, **arguments,
-        ),
-        train_dataset=Dataset.from_dict(
-            {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
-        ),
-        processing_class=base.tokenizer,
-        peft_config=LoraConfig(
-            task_type="CAUSAL_LM", r=4, lora_alpha=8, **({"target_modules": ["q_proj", "v_proj"]} | lora)
-        ),
-    )  # fmt: skip
-    trainer.model.float()
-    if ratio:
-        trainer.optimizer = create_loraplus_optimizer(
-            trainer.model, torch.optim.AdamW, lr=5e-3, loraplus_lr_ratio=ratio, loraplus_weight_decay=0.1
-        )
-    trainer.train()
-    return trainer
-
-
-@pytest.mark.parametrize(
-    ("changed", "arguments", "lora"),
-    [
-        *(
-            (
-                {"scheduler": each, "lr_scheduler_kwargs": tuple(options.items())},
-                {"lr_scheduler_type": each.value, "lr_scheduler_kwargs": options},
-                {},
-            )
-            for each, options in OPTIONS.items()
-        ),
-        ({"loraplus_lr_ratio": 16.0}, {}, {}),
-        ({"loraplus_lr_ratio": 4.0, "use_dora": True}, {}, {"use_dora": True}),
-        ({"target_modules": PATTERN}, {}, {"target_modules": PATTERN}),
-        ({"use_dora": True}, {}, {"use_dora": True}),
-        ({"layers_to_transform": (1, 3)}, {}, {"layers_to_transform": [1, 3]}),
-        ({"layers_to_transform": (0,), "use_dora": True}, {}, {"layers_to_transform": [0], "use_dora": True}),
-    ],
-)
+@pytest.mark.parametrize(("changed", "arguments", "lora"), CASES)
 def test_a_setting_equals_a_script_with_trl_alone(
     base: Base, changed: dict[str, Any], arguments: dict[str, Any], lora: dict[str, Any], tmp_path: Path
 ) -> None:
