@@ -157,8 +157,8 @@ class Cache:
             check_no_link(self.root / kind)
         if not self._committed():
             return
-        moved = []
-        with writing(self.root), FileLock(self.root / _COMMITS / ".lock", poll_interval=_MOVING_INTERVAL):
+        lock, moved = FileLock(self.root / _COMMITS / ".lock"), []
+        with writing(self.root), lock.acquire(poll_interval=_MOVING_INTERVAL):
             for commit in self._committed():
                 for entry in (path for kind, each in _ENTRIES.items() for path in sorted((commit / kind).glob(each))):
                     move(entry, self.root / entry.relative_to(commit))
