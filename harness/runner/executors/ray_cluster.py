@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -41,6 +42,8 @@ from harness.runner.executors.protocol import ONLY, Executor, Place
 _INSTALL = "In a checkout of the harness on every node, run: pip install '.[ray]'"
 _POLL_INTERVAL = 0.5
 """Seconds between two checks whether a job must be stopped."""
+_CONNECTING = 10.0
+"""Seconds to wait for a connection to the cluster."""
 _PATIENCE = 60.0
 """Seconds to wait for a node's answer when a run begins."""
 
@@ -151,8 +154,9 @@ class RayCluster(Executor):
         with self._lock:
             if not ray.is_initialized():
                 try:
+                    _check_reachable(self.address)
                     ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-                except (ConnectionError, ValueError, RuntimeError) as error:
+                except (OSError, OverflowError, ValueError, RuntimeError) as error:
                     remedy = "Start a cluster with `ray start`, and name its address: docs/cluster.md has the commands."
                     where = f" --address {self.address}" if self.address else ""
                     raise UsageError(f"--executor ray{where}: {first_line(error)}", remedy=remedy) from None
@@ -208,3 +212,14 @@ class RayCluster(Executor):
         except ray.exceptions.RayError as error:
             message = f"--executor ray: a node cannot run the harness: {first_line(error)}"
             raise UsageError(message, remedy=_INSTALL) from None
+
+
+def _check_reachable(address: str | None) -> None:
+    """Check that something listens at HOST:PORT, for Ray would try for a quarter of an hour to connect.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "/" not in host:  # else `auto`, or an address such as ray://HOST:PORT
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTING).close()
