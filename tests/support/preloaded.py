@@ -13,6 +13,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -32,6 +33,7 @@ _SET_NAME = 15
 """PR_SET_NAME of Linux' prctl(2)."""
 _exec = programs.start
 _KEPT: list[object] = []
+_FORKING = threading.Lock()
 Program = Callable[[Sequence[str]], int]
 
 
@@ -47,7 +49,8 @@ def forked(words: Sequence[str], folder: Path, output: int, program: Program | N
 
     `output` is the file of its standard output and standard error.
     """
-    child = os.fork()
+    with _FORKING:  # filelock refuses a fork while another thread forks
+        child = os.fork()
     if not child:
         become_command(words, folder, output, output, program)
     return child
