@@ -99,8 +99,7 @@ def parse_suite(
     has_prompts = bool(head.prompts)
     sources = _sources(case_documents(document, files, notices), files, notices, has_prompts=has_prompts)
     templates = Templates(head.nunjucks_filters if isinstance(head.nunjucks_filters, dict) else ())
-    is_red_team = head.redteam is not None
-    cases = assemble(sources, SuiteContext(*defaults, prompts, has_prompts, files, notices, templates, is_red_team))
+    cases = assemble(sources, SuiteContext(*defaults, prompts, has_prompts, files, notices, templates, head.redteam))
     examples = _examples(head, document, read_bytes or (lambda name: files.read(name).encode()), notices)
     if examples and head.system_prompt is not None and not any(_has(head.system_prompt, row) for row in examples):
         notices.untrained_system_prompt(document.place(("system_prompt",), key=True))

@@ -112,13 +112,6 @@ def test_extensions_are_neither_ignored_nor_skipped() -> None:
         parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
 
 
-@pytest.mark.parametrize("mark", ["redteam: {purpose: x}", "defaultTest: {assert: [{type: 'promptfoo:redteam:pii'}]}"])
-def test_attacks_are_not_evaluated(mark: str) -> None:
-    """A template in a variable of a red team, which promptfoo leaves as it is, makes the case unsupported."""
-    test = "{vars: {q: 'Say {{secret}}', secret: x}, assert: [{type: contains, value: x}]}"
-    assert "templates in the attacks of a red team" in refusal(f"prompts: ['{{{{q}}}}']\n{mark}\ntests: [{test}]")
-
-
 @pytest.mark.parametrize(
     ("test", "expected"),
     [

@@ -70,6 +70,12 @@ def test_inserting_follows_javascript(tmp_path: Path) -> None:
     assert texts(suite_in(tmp_path, {"suite.yaml": one("{a: 'p {{b}}', b: '5$$ $1'}")})) == ["p 5$ $1|5$$ $1"]
 
 
+@pytest.mark.parametrize(("value", "expected"), [("null", "null|"), ("true", "true|true"), ("[1, 2]", "1,2|1,2")])
+def test_inserted_values_become_text(tmp_path: Path, value: str, expected: str) -> None:
+    """A value that is inserted into another variable becomes text as in JavaScript, where nothing is "null"."""
+    assert texts(suite_in(tmp_path, {"suite.yaml": one(f"{{a: '{{{{b}}}}', b: {value}}}")})) == [expected]
+
+
 def test_variables_that_name_each_other_end(tmp_path: Path) -> None:
     """Variables that name each other are replaced as often as by promptfoo, and end there."""
     (found,) = texts(suite_in(tmp_path, {"suite.yaml": one("{a: '{{b}}{{b}}', b: 'x{{a}}'}")}))
