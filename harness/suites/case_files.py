@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from harness.core.errors import Place, SuiteError
 from harness.core.yaml import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_bytes, read_text, shown
+from harness.core.yaml.document import WrittenFloat
 from harness.scoring.registry import WRITABLE, find, is_unsupported
 from harness.scoring.values import FILE
 from harness.suites.promptfoo.references import dereferenced
@@ -203,7 +204,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number\nWrite null, or a number.")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+def _as_spelt(number: str) -> WrittenFloat:
+    found = WrittenFloat(number)
+    found.written = number
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_as_spelt)
 
 
 # --- CSV, as in promptfoo ----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from harness.core.suite import Example, Message
 from harness.core.wording import plural
-from harness.suites.rows.columns import Layout, layout_of
+from harness.suites.rows.columns import Layout, layout_of, lists_in
 from harness.suites.rows.conversations import Counts, check_cells, conversations_of
 from harness.suites.rows.file_kinds import PARQUET, check_kind, text_of
 from harness.suites.rows.json_records import is_json, json_records
@@ -140,10 +140,9 @@ class _Reader:
 
     def _layout(self, cells: dict[str, object]) -> Layout:
         names = tuple(cells)
-        lists = tuple(name for name, value in cells.items() if isinstance(value, list))
+        lists = lists_in(cells)
         if (names, lists) not in self.layouts:
-            found = layout_of(names, self.columns, lists=lists, read_as=self.records.read_as)
-            self.layouts[names, lists] = found
+            self.layouts[names, lists] = layout_of(names, self.columns, lists=lists, read_as=self.records.read_as)
         return self.layouts[names, lists]
 
 
@@ -155,6 +154,9 @@ def _notices(counts: Counts, records: Records) -> Iterator[str]:
         yield f"Left out of the messages in {records.name}: {named(sorted(counts.message_keys))}."
     if counts.further_answers:
         yield f"Only the first of several answers is trained: {plural(counts.further_answers, 'row')}."
+    if counts.without_roles:
+        said = plural(counts.without_roles, "conversation does", "conversations do")
+        yield f"{said} not say who speaks, so the first text is read as the user's, and the next as the assistant's."
     if counts.incomplete:
         yield f"Left out, because their list of questions or answers is empty: {plural(counts.incomplete, 'row')}."
     if counts.empty:

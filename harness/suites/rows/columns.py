@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.analysis.contamination import words
 from harness.core.yaml import shown
@@ -13,15 +14,20 @@ from harness.suites.rows.records import Columns, RowError, named
 
 PROMPTS = (
     *("question", "prompt", "instruction", "input", "user", "query", "questions", "patterns", "inputs", "front"),
-    *("term", "problem", "human", "frage", "fragen", "pregunta", "domanda", "vraag"),
+    *("term", "problem", "human", "frage", "fragen", "pregunta", "domanda", "vraag", "pergunta", "pytanie"),
+    *("вопрос", "問題", "問い", "質問", "问题", "問題", "질문"),
 )
 ANSWERS = (
     *("answer", "completion", "output", "response", "assistant", "answers", "responses", "target", "targets", "back"),
     *("definition", "solution", "chosen", "antwort", "antworten", "respuesta", "réponse", "reponse", "risposta"),
-    "antwoord",
+    *("antwoord", "resposta", "odpowiedź", "ответ", "回答", "答え", "答案", "답변", "preferred_output"),
 )
+INITIALS = {PROMPTS: "q", ANSWERS: "a"}
+"""Names of columns with questions and answers; beside a column `b`, `a` holds a choice."""
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
-SYSTEMS = ("system", "system_prompt", "system_message")
+LOOSE_CONVERSATIONS = ("contents", "data")
+"""Names of conversations (Gemini, UltraChat) that mean something else beside a column with questions."""
+SYSTEMS = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
 HISTORIES = (
     *("history", "chat_history", "dialogue_history", "dialog_history", "conversation_history", "message_history"),
     *("previous_turns", "previous_messages"),
@@ -64,6 +70,8 @@ NOT_TRAINED = {
 }
 """Columns without which the answer means something else, and which cannot be put into a training row."""
 BESIDE = "it is not known to which message of the conversation this belongs"
+BAD = frozenset({"wrong", "incorrect", "rejected", "bad", "negative", "non", "false", "distractor", "distractors"})
+"""Words in the names of columns with answers that must not be trained."""
 NOT_IN_PHRASES = frozenset({"input", "inputs", "user", "term", "front", "back", "human", "output", "target", "targets",
                             "assistant", "problem", "chosen", "patterns", "definition", "solution"})  # fmt: skip
 """Names that must be a column's whole name: in a longer one, such as `User ID`, they mean something else."""
@@ -133,6 +141,15 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
     return Layout(conversation, prompt, answer, system, history, contexts, not_trained, label, rest)
 
 
+def lists_in(cells: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns of a row that hold lists; `data` counts only with texts, since objects in it may be rows."""
+    return tuple(
+        name
+        for name, value in cells.items()
+        if isinstance(value, list) and (name != "data" or all(isinstance(each, str) for each in value))
+    )
+
+
 def _is_context(key: str) -> bool:
     """Whether a column, by its lower-case name, holds text that the question is about."""
     if key in CONTEXTS:
@@ -173,13 +190,18 @@ def is_header(names: Sequence[str], columns: Columns, *, exact: bool = False) ->
 def usual_name(by_name: dict[str, str], usual: Sequence[str], *, exact: bool = False) -> str | None:
     """Return the column with the first usual name; else, unless `exact`, the only one whose name has such a word."""
     same = next((by_name[key] for key in usual if key in by_name), None)
+    if same is None and usual in INITIALS and "b" not in by_name:
+        same = by_name.get(INITIALS[usual])
     if same is not None or exact:
         return same
     phrases = set(usual) - NOT_IN_PHRASES
     found = [
         name
         for key, name in by_name.items()
-        if len(key) < 200 and phrases & set(words(key.replace("_", " "))) and not is_about(key)
+        if len(key) < 200
+        and phrases & (parts := set(words(key.replace("_", " "))))
+        and not is_about(key)
+        and BAD.isdisjoint(parts)
     ]
     return found[0] if len(found) == 1 else None
 
@@ -200,9 +222,10 @@ def _conversation(usable: dict[str, str], lists: Sequence[str], columns: Columns
     for key in CONVERSATIONS:
         if key in usable and (usable[key] in lists or key == "messages"):
             return usable[key]
+    if usual_name(usable, PROMPTS) is not None:
+        return None
     # Preferences without a question of their own hold whole conversations (TRL's implicit prompt).
-    is_implicit = "chosen" in usable and usable["chosen"] in lists and usual_name(usable, PROMPTS) is None
-    return usable["chosen"] if is_implicit else None
+    return next((usable[key] for key in (*LOOSE_CONVERSATIONS, "chosen") if usable.get(key) in lists), None)
 
 
 def _pair(usable: dict[str, str], names: Sequence[str], columns: Columns, read_as: str) -> tuple[str, str]:
@@ -211,6 +234,18 @@ def _pair(usable: dict[str, str], names: Sequence[str], columns: Columns, read_a
             'holds only "text", in which question and answer cannot be told apart',
             'Write each row as {"prompt": "the question", "completion": "the answer"}: only answers are trained, and '
             "the questions become cases.",
+        )
+    is_unasked = columns.prompt is None and usual_name(usable, PROMPTS) is None
+    if is_unasked and "chosen" in usable:
+        raise RowError(
+            f"{usable['chosen']}: holds question and answer in one text, in which they cannot be told apart",
+            'Write each row as {"prompt": "the question", "completion": "the better answer"}.',
+        )
+    if is_unasked and "role" in usable and not {"text", "content"}.isdisjoint(usable):
+        raise RowError(
+            "holds one message, and not a question with its answer",
+            'Write the messages of each conversation into one row: {"messages": [{"role": "user", "content": "..."}, '
+            '{"role": "assistant", "content": "..."}]}.',
         )
     # Of an instruction and a question or input, the instruction comes first, as in Alpaca.
     given = "instruction" if columns.prompt is None and "instruction" in usable else columns.prompt
@@ -253,14 +288,14 @@ def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, i
     if len(names) == 1:
         return f"The only column is {named(names)}. Write each question and its answer on one line, with a tab between."
     listed = f"The columns are: {named(names)}."
-    is_form = len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:])
+    is_form = len(names) > 2 and any(re.search(r"\?(\s*\[\w+\])?\s*$", name) for name in names[1:])
     answered = "If these are the questions, write each into a row of its own, with its answer beside it. Otherwise "
     first = f"{listed} {answered if is_form else ''}"
     rename, name = ("rename", "name") if is_form else ("Rename", "Name")
     if not columns.has_options:
         return f'{first}{rename} the one with the {what}s to "{what}".'
     is_open = columns.prompt is None and columns.answer is None
-    if len(names) == 2 and is_open:
+    if len(names) == 2 and is_open and all(BAD.isdisjoint(words(name.replace("_", " "))) for name in names):
         given = " ".join(map(shlex.quote, ("--prompt-column", names[0], "--answer-column", names[1])))
         by_number = ", or with --prompt-column 1 --answer-column 2 if this line is a row already" if is_table else ""
         return f"{first}{name} them with {given}{by_number}."

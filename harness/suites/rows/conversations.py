@@ -27,8 +27,15 @@ ROLES = {
 TOOL_ROLES = frozenset({"tool", "function", "function_call", "function-call", "observation", "tool_call", "ipython"})
 MOST_TEXT = 10_000_000
 """Largest number of characters of all wordings of one question, each with its context."""
+PAIR_KEYS = {"input", "output"}
+"""Keys of a question with its answer in a conversation (Capybara)."""
+MISSING = frozenset({
+    "#N/A", "#NV", "#REF!", "#BEZUG!", "#VALUE!", "#WERT!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "#ZAHL!",
+    "#SPILL!", "#CALC!", "nan", "NaN", "<NA>",
+})  # fmt: skip
+"""What spreadsheets and pandas write into a cell without a value."""
 ROLE_KEYS = ("role", "from", "speaker")
-TEXT_KEYS = ("content", "value", "text")
+TEXT_KEYS = ("content", "value", "text", "parts")
 AS_TEXT = re.compile(r"\s*\[?\s*\{\s*['\"](text|role|from|content|value)['\"]\s*:")
 """The beginning of a list or mapping that a program wrote as text into a cell of a table."""
 AS_JSONL = 'Save the rows as JSONL instead. In pandas: to_json("rows.jsonl", orient="records", lines=True).'
@@ -43,6 +50,8 @@ class Counts:
     columns: Counter[str] = field(default_factory=Counter)
     message_keys: Counter[str] = field(default_factory=Counter)
     further_answers: int = 0
+    without_roles: int = 0
+    """Conversations whose texts do not say who speaks."""
     incomplete: int = 0
     empty: int = 0
 
@@ -72,7 +81,7 @@ def _check_trainable(cells: Mapping[str, Any], layout: Layout, columns: Columns)
             choices = [other for other, reason in layout.not_trained if reason == CHOICES]
             remedy = _chosen(choices, columns) if why == CHOICES else without(name, columns)
             raise RowError(f"has {shown(name)}: {why}", remedy)
-    if layout.label is not None and cells.get(layout.label) is False:
+    if layout.label is not None and str(cells.get(layout.label)).strip().lower() == "false":
         raise RowError(f"{shown(layout.label)} is false, which marks a bad answer", without(layout.label, columns))
 
 
@@ -123,6 +132,10 @@ def _in_order(before: list[Message], messages: list[Message]) -> tuple[Message, 
 def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[list[Message]]:
     """Return a conversation for each wording of the question; none if the row is empty or says so of a part of it."""
     _check_lists(cells.get(layout.prompt), cells.get(layout.answer), layout)
+    for name in (layout.prompt, layout.answer, *layout.contexts):
+        if isinstance(text := cells.get(name), str) and text.strip() in MISSING:
+            what = f"{name}: holds {shown(text.strip())}, which programs write where a value is missing"
+            raise RowError(what, "Fill it in, or remove the row.")
     answer = _answer(layout.answer, cells.get(layout.answer), counts)
     questions = _questions(cells, layout, counts)
     if answer is None or cells.get(layout.prompt) == []:
@@ -156,6 +169,9 @@ def _check_lists(questions: Any, answers: Any, layout: Layout) -> None:
 def _questions(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[list[Message]]:
     """Return the messages before the answer for each wording of the question, with its context; none if it is blank."""
     given = cells.get(layout.prompt)
+    if isinstance(given, dict) and _is_messages(given.get("messages")):  # preferences as OpenAI takes them
+        _check_keys(1, given, ("messages",), counts)
+        given = given["messages"]
     context = [text for name in layout.contexts for text in _context(name, cells.get(name)) if text.strip()]
     if isinstance(given, list) and _is_messages(given):
         *earlier, last = _messages(given, counts)
@@ -206,7 +222,8 @@ def _text(name: str, value: Any) -> str:
     written = as_written(value)
     if written is None or isinstance(written, str):
         return written or ""
-    text = json.dumps(written, ensure_ascii=False)
+    alone = next((written[key] for key in ("value", "text") if isinstance(written, dict) and written.get(key)), None)
+    text = alone if isinstance(alone, str) else json.dumps(written, ensure_ascii=False)
     remedy = f"Write it as text: {json.dumps(name)}: {json.dumps(text, ensure_ascii=False)}"
     if len(remedy) > 300:
         remedy = 'Write it as text, with \\" for each quote inside.'
@@ -214,7 +231,10 @@ def _text(name: str, value: Any) -> str:
 
 
 def _system(cells: Mapping[str, Any], layout: Layout) -> Iterator[Message]:
-    text = _text(layout.system, cells.get(layout.system)) if layout.system else ""
+    value = cells.get(layout.system) if layout.system else None
+    if isinstance(value, dict) and "parts" in value:  # Gemini
+        value = _content(1, value["parts"])
+    text = _text(layout.system, value) if layout.system else ""
     if text.strip():
         yield Message("system", text)
 
@@ -251,6 +271,9 @@ def _spoken(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[Me
         raise RowError(f"{name}: expected a list, found {shown(value)}", NOT_CONVERSATION)
     if not value:
         raise RowError(f"{name}: is empty", "Remove this row.")
+    if all(isinstance(each, str) for each in value):
+        counts.without_roles += 1
+        value = [{"role": ("user", "assistant")[number % 2], "content": each} for number, each in enumerate(value)]
     return list(_messages(value, counts))
 
 
@@ -274,12 +297,25 @@ def _messages(value: list[Any], counts: Counts) -> Iterator[Message]:
     for number, each in enumerate(value, 1):
         if not isinstance(each, dict):
             raise RowError(f"message {number} is not a mapping with role and content", NOT_CONVERSATION)
+        if each.keys() >= PAIR_KEYS and _first(each, ROLE_KEYS) is None:
+            yield from _turn(number, each, counts)
+            continue
         message = _message(number, each, counts)
         if message.role == "system" and not message.content.strip():
             continue  # many programs write an empty system message where there is none
         if not message.content.strip():
             raise RowError(f"message {number} is empty", "Fill it in, or remove this row.")
         yield message
+
+
+def _turn(number: int, given: dict[str, Any], counts: Counts) -> Iterator[Message]:
+    """Yield the question and the answer of one entry of a conversation."""
+    _check_keys(number, given, ("input", "output"), counts)
+    for key, role in (("input", "user"), ("output", "assistant")):
+        text = _content(number, given[key])
+        if not text.strip():
+            raise RowError(f"message {number} has no {key}", "Fill it in, or remove this row.")
+        yield Message(role, text)
 
 
 def _message(number: int, given: dict[str, Any], counts: Counts) -> Message:
@@ -330,9 +366,11 @@ def _role(number: int, given: Any) -> str:
 
 
 def _content(number: int, value: Any) -> str:
-    """Return the text of a message. A list of parts is joined if all of them are text."""
-    if isinstance(value, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
-        return "".join(part["text"] for part in value)
+    """Return the text of a message. If it is a list of parts that are all text, each is on lines of its own."""
+    if isinstance(value, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in value]
+        if all(isinstance(part, str) for part in parts):
+            return "\n".join(map(str, parts))
     written = as_written(value)
     if isinstance(written, str):
         return written

@@ -50,7 +50,7 @@ def test_messages(row: dict[str, Any], expected: list[list[str]]) -> None:
     [
         ({"prompt": "a", "completion": ""}, "has no answer"),
         ({"prompt": [], "completion": "", "messages": []}, "messages: is empty"),
-        ({"messages": ["a"]}, "message 1 is not a mapping"),
+        ({"messages": [7]}, "message 1 is not a mapping"),
         ({"messages": [{"content": "a"}]}, "message 1 has no role"),
         ({"messages": [{"role": 7, "content": "a"}]}, "message 1 has the unknown role 7"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "holds something other than text"),

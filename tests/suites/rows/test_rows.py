@@ -126,6 +126,36 @@ FORMS: dict[str, tuple[bytes, Turns, str]] = {
     "CSV of a German Excel": (
         f"Frage;Antwort;Preis\r\n{HI};{HO};4,50\r\n".encode("utf-8-sig"), PAIR, 'the column "Preis"'
     ),
+    "CSV with q and a": (f'No.,Q,A\n1,{HI},"{HO}"\n'.encode(), PAIR, 'the column "No."'),
+    "CSV with a wrong answer": (
+        f'Question,Wrong answer,Correct answer\n{HI},Nie.,"{HO}"\n'.encode(), PAIR, 'the column "Wrong answer"'
+    ),
+    "Japanese": (f'質問,回答\n{HI},"{HO}"\n'.encode(), PAIR, ""),
+    "an object from questions to answers": (json.dumps({HI: HO, "Wo?": "Hier."}).encode(), PAIR, "is one object"),
+    "Gemini": (
+        lines({
+            "systemInstruction": {"parts": [{"text": "Sei kurz."}]},
+            "contents": [{"role": "user", "parts": [{"text": HI}]}, {"role": "model", "parts": [HO]}],
+        }),
+        [*SYSTEM[:1], *PAIR],
+        "",
+    ),
+    "preferences of OpenAI": (
+        lines({
+            "input": {"messages": [asked(HI)], "tools": [], "parallel_tool_calls": False},
+            "preferred_output": [answered(HO)],
+            "non_preferred_output": [answered("Nie.")],
+        }),
+        PAIR,
+        'the column "non_preferred_output"',
+    ),
+    "pairs in a conversation": (lines({"conversation": [{"input": HI, "output": HO}]}), PAIR, ""),
+    "texts in turn": (lines({"id": "0", "data": [HI, HO]}), PAIR, "1 conversation does not say who speaks"),
+    "texts in parts": (
+        lines({"messages": [{"role": "user", "content": [{"text": "a"}, {"text": "b"}]}, answered(HO)]}),
+        [("user", "a\nb"), *PAIR[1:]],
+        "",
+    ),
     "CSV with sep": (f"sep=;\r\nquestion;answer\r\n{HI};{HO}\r\n".encode(), PAIR, ""),
     "CSV of Windows-1252": (f"Frage;Antwort\r\n{HI};{HO}\r\n".encode("cp1252"), PAIR, "read as Windows-1252"),
     "text of Excel in UTF-16": (f"question\tanswer\r\n{HI}\t{HO}\r\n".encode("utf-16"), PAIR, ""),
@@ -251,6 +281,54 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
         "completion: expected text, found a mapping",
         'Write it as text: "completion": "{\\"um\\": \\"9\\"}"',
         b'{"prompt": "a", "completion": "{\\"um\\": \\"9\\"}"}',
+    ),
+    "an answer with other spellings": (
+        lines({"question": HI, "answer": {"value": HO, "aliases": ["9:30"]}}),
+        "answer: expected text, found a mapping",
+        f'Write it as text: "answer": "{HO}"',
+        lines({"question": HI, "answer": HO}),
+    ),
+    "a bad answer in a table": (
+        b"prompt,completion,label\nWann?,Um 9.,True\nWo?,Nie.,False\n",
+        '"label" is false, which marks a bad answer',
+        "Otherwise remove these rows",
+        b"prompt,completion,label\nWann?,Um 9.,True\n",
+    ),
+    "an error of a spreadsheet": (
+        b"question,answer\nWann?,Um 9.\nWo?,#N/A\n",
+        'answer: holds "#N/A", which programs write where a value is missing',
+        "Fill it in, or remove the row",
+        b"question,answer\nWann?,Um 9.\n",
+    ),
+    "an image of Anki": (
+        b'#separator:tab\n#html:true\nHallo\tGuten Tag\nWas ist das?<img src="a.png">\tEin Herz\n',
+        "holds an image",
+        "Remove this note",
+        b"#separator:tab\n#html:true\nHallo\tGuten Tag\n",
+    ),
+    "whole conversations as text": (
+        lines({"chosen": f"Human: {HI} Assistant: {HO}", "rejected": "Human: Wann? Assistant: Nie."}),
+        "chosen: holds question and answer in one text",
+        'Write each row as {"prompt": "the question", "completion": "the better answer"}',
+        lines({"prompt": HI, "completion": HO}),
+    ),
+    "one message per row": (
+        lines({"role": "prompter", "text": HI, "parent_id": None}),
+        "holds one message, and not a question with its answer",
+        'Write the messages of each conversation into one row: {"messages": [{"role": "user", "content": "..."}',
+        lines({"messages": MESSAGES}),
+    ),
+    "rows for training and for tests": (
+        json.dumps({"train": [{"question": HI, "answer": HO}], "test": [{"question": "Wo?", "answer": HO}]}).encode(),
+        'holds rows under "train" and "test"',
+        'Write the rows to train into a file of their own, such as "train" as a list',
+        json.dumps([{"question": HI, "answer": HO}]).encode(),
+    ),
+    "a quiz of Google Forms": (
+        b"Timestamp,Total score,Wann?,Wann? [Score]\n1,1/1,Um 9.,1/1\n",
+        "there is no column question",
+        "If these are the questions, write each into a row of its own, with its answer beside it",
+        b"question,answer\nWann?,Um 9.\n",
     ),
     "a history that is text": (
         lines({"prompt": HI, "completion": HO, "history": "Hallo. Guten Tag."}),
