@@ -124,7 +124,7 @@ def _check_tokens(suite: Suite, plan: Plan, model: ModelRef) -> TurnTokens | Non
 
 
 def _check_trainable(suite: Suite) -> None:
-    place = Place(str(Path(suite.folder) / "suite.yaml"))
+    place = Place(str(Path(suite.folder) / suite.file))
     if not suite.examples:
         remedy = "Put a train.jsonl beside it, or name a file with `train: file://NAME`."
         raise SuiteError("the suite has no training rows", remedy=remedy, place=place)
@@ -149,10 +149,10 @@ def check_code(suite: Suite, allowed: bool) -> None:
 
 
 def _content(suite: Suite) -> dict[str, object]:
-    """The suite without its folder, its notices and the places of its cases and rows, which do not affect results."""
+    """The suite without its folder and file, its notices and the places of its cases and rows: they change no result."""
     examples = tuple(replace(example, line=0) for example in suite.examples)
     # What versions without it did not have is left out if it is not used, so that their runs have the same digest.
-    added = [name for name, value in (("judge", suite.judge), ("embedder", suite.embedder)) if not value]
+    added = ["file", *(name for name, value in (("judge", suite.judge), ("embedder", suite.embedder)) if not value)]
     whole = {field.name: getattr(suite, field.name) for field in fields(suite) if field.name not in added}
     return whole | {"folder": "", "notices": (), "cases": [_case(case) for case in suite.cases], "examples": examples}
 

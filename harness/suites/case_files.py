@@ -258,6 +258,9 @@ def csv_lines(name: str, text: str, delimiter: str = ",", **dialect: Any) -> Ite
 
 def _check_header(name: str, header: list[str]) -> None:
     place = Place(name, 1)
+    if len(header) == 1 and ("__expected" in re.split(r"[;\t|]", header[0])[1:]):
+        remedy = "Save it as CSV with commas, as promptfoo reads it."
+        raise SuiteError("has other characters than commas between its columns", remedy=remedy, place=place)
     if not header:
         raise SuiteError("has no header", remedy="Name the columns in the first line.", place=place)
     seen: set[str] = set()

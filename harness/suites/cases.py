@@ -61,6 +61,8 @@ class SuiteContext:
     templates: Templates
     redteam: Any
     """The value of the key `redteam`; None if the suite is no red team."""
+    have_prompts: bool
+    """Whether a provider is asked only some of the prompts."""
 
 
 def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Case, ...]:
@@ -289,6 +291,8 @@ class _CaseBuilder:
             yield from self.asked()
 
     def asked(self) -> Iterator[tuple[Message, ...]]:
+        if self.context.have_prompts and (self.form.providers or self.defaults.providers):
+            raise UnsupportedError("cases that choose among providers with prompts of their own")
         prompts = self.chosen_prompts(self.variables)
         for i, prompt in enumerate(prompts):
             make = partial(messages, self.whole(prompt.text), self.variables, self.context.templates)

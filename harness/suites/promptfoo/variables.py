@@ -41,7 +41,7 @@ def combinations(variables: Mapping[str, Any], files: Files, document: Document)
 
 
 def _choices(name: str, value: Any, files: Files, document: Document) -> list[Any]:
-    if isinstance(value, list) and (not value or isinstance(value[0], str)):
+    if isinstance(value, list) and value and isinstance(value[0], str):
         return value
     if isinstance(value, str) and value.startswith(FILE) and is_pattern(value):
         found = files.fitting(local_name(value), document, ("vars", name))
