@@ -149,7 +149,7 @@ def check_code(suite: Suite, allowed: bool) -> None:
 
 
 def _content(suite: Suite) -> dict[str, object]:
-    """The suite without its folder and file, its notices and the places of its cases and rows: they change no result."""
+    """The suite without its folder, file, notices and the places of its cases and rows, which change no result."""
     examples = tuple(replace(example, line=0) for example in suite.examples)
     # What versions without it did not have is left out if it is not used, so that their runs have the same digest.
     added = ["file", *(name for name, value in (("judge", suite.judge), ("embedder", suite.embedder)) if not value)]

@@ -133,7 +133,14 @@ class _Reader:
             raise RowError(
                 "is not a row with named values", 'Write {"prompt": ..., "completion": ...} or {"messages": [...]}.'
             )
-        layout = self._layout(cells)
+        try:
+            layout = self._layout(cells)
+        except RowError as problem:
+            is_unnamed = problem.message.startswith("there is no column") and "Name one with" not in problem.remedy
+            if is_unnamed and any(map(_is_nested, cells.values())):
+                remedy = 'Write each row with texts alone: {"question": "...", "answer": "..."}.'
+                raise RowError(problem.message, f"The columns are: {named(list(cells))}. {remedy}") from None
+            raise
         if self.records.read_as:
             check_cells(cells, layout)
         return conversations_of(cells, layout, self.columns, self.counts)
@@ -144,6 +151,11 @@ class _Reader:
         if (names, lists) not in self.layouts:
             self.layouts[names, lists] = layout_of(names, self.columns, lists=lists, read_as=self.records.read_as)
         return self.layouts[names, lists]
+
+
+def _is_nested(value: object) -> bool:
+    """Whether a value holds mappings, so that no option can make a question or an answer of it."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
 
 
 def _notices(counts: Counts, records: Records) -> Iterator[str]:

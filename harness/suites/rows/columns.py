@@ -21,6 +21,7 @@ ANSWERS = (
     *("answer", "completion", "output", "response", "assistant", "answers", "responses", "target", "targets", "back"),
     *("definition", "solution", "chosen", "antwort", "antworten", "respuesta", "réponse", "reponse", "risposta"),
     *("antwoord", "resposta", "odpowiedź", "ответ", "回答", "答え", "答案", "답변", "preferred_output"),
+    *("reply", "bot", "ideal", "expected", "expected_output", "ground_truth"),
 )
 INITIALS = {PROMPTS: "q", ANSWERS: "a"}
 """Names of columns with questions and answers; beside a column `b`, `a` holds a choice."""
@@ -53,7 +54,7 @@ _ABOUT = (
 ABOUT = frozenset(_ABOUT.split())
 """Last words of names of columns about a question or a context, such as `question_id`."""
 CHOICES = "choices belong to the question, and the answer may only be the number of one"
-CHOICE = re.compile(r"(option|choice|opt|op|alternative|ending)[\s_-]*([a-j]|\d)", re.IGNORECASE)
+CHOICE = re.compile(r"(option|choice|opt|op|alternative|ending|answer|antwort)[\s_-]*([a-j]|\d)", re.IGNORECASE)
 """The name of a column with one of several choices, such as `option_a`, `Choice 2` and `opa`."""
 LETTERS = ("a", "b", "c", "d", "e", "f", "g", "h")
 """Names of columns with choices, if at least the first two are there (MMLU)."""
@@ -72,8 +73,12 @@ NOT_TRAINED = {
 BESIDE = "it is not known to which message of the conversation this belongs"
 BAD = frozenset({"wrong", "incorrect", "rejected", "bad", "negative", "non", "false", "distractor", "distractors"})
 """Words in the names of columns with answers that must not be trained."""
-NOT_IN_PHRASES = frozenset({"input", "inputs", "user", "term", "front", "back", "human", "output", "target", "targets",
-                            "assistant", "problem", "chosen", "patterns", "definition", "solution"})  # fmt: skip
+OTHER_THAN_ANSWERS = BAD | {"system", "history"}
+"""Words in names that hold a usual word, such as `System prompt`, and mean neither a question nor an answer."""
+NOT_IN_PHRASES = frozenset({
+    "input", "inputs", "user", "term", "front", "back", "human", "output", "target", "targets", "assistant", "problem",
+    "chosen", "patterns", "definition", "solution", "bot", "ideal", "expected",
+})  # fmt: skip
 """Names that must be a column's whole name: in a longer one, such as `User ID`, they mean something else."""
 TEXT_ONLY = frozenset({"text", "id", "source", "meta", "metadata"})
 """Columns of rows that are for further pretraining, and hold no answers."""
@@ -124,8 +129,9 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
         prompt = answer = ""
     used = {conversation, prompt, answer}
     usable = {key: name for key, name in usable.items() if name not in used}
-    system = next((usable[key] for key in SYSTEMS if key in usable), None)
-    history = next((usable[key] for key in HISTORIES if key in usable), None)
+    spelt = {key.replace(" ", "_"): name for key, name in usable.items()}
+    system = next((spelt[key] for key in SYSTEMS if key in spelt), None)
+    history = next((spelt[key] for key in HISTORIES if key in spelt), None)
     others = frozenset() if columns.prompt is None else QUESTIONS
     about = tuple(name for key, name in usable.items() if key not in others and _is_context(key))
     contexts = () if conversation else about
@@ -158,6 +164,12 @@ def _is_context(key: str) -> bool:
     return bool(parts) and not CONTEXT_WORDS.isdisjoint(parts) and not is_about(key)
 
 
+def belongs_to_questions(name: str) -> bool:
+    """Whether a value with this name, beside a list of rows, changes what all of them ask."""
+    key = name.strip().casefold()
+    return key.replace(" ", "_") in (*SYSTEMS, *NOT_TRAINED) or (_is_context(key) and key not in OFTEN_REPEATED)
+
+
 def is_about(key: str) -> bool:
     """Whether a longer name is that of a column about questions or contexts, such as `question_id`."""
     parts = words(key.replace("_", " "))
@@ -167,7 +179,10 @@ def is_about(key: str) -> bool:
 def _choices(usable: dict[str, str]) -> tuple[str, ...]:
     """Return the columns that hold one choice each."""
     letters = LETTERS if all(letter in usable for letter in LETTERS[:2]) else ()
-    return tuple(name for key, name in usable.items() if key in letters or CHOICE.fullmatch(key))
+    numbered = [key for key in usable if CHOICE.fullmatch(key)]
+    if len(numbered) == 1 and numbered[0].startswith(("answer", "antwort")):
+        numbered = []
+    return tuple(name for key, name in usable.items() if key in letters or key in numbered)
 
 
 def is_header(names: Sequence[str], columns: Columns, *, exact: bool = False) -> bool:
@@ -201,7 +216,7 @@ def usual_name(by_name: dict[str, str], usual: Sequence[str], *, exact: bool = F
         if len(key) < 200
         and phrases & (parts := set(words(key.replace("_", " "))))
         and not is_about(key)
-        and BAD.isdisjoint(parts)
+        and OTHER_THAN_ANSWERS.isdisjoint(parts)
     ]
     return found[0] if len(found) == 1 else None
 
@@ -240,6 +255,12 @@ def _pair(usable: dict[str, str], names: Sequence[str], columns: Columns, read_a
         raise RowError(
             f"{usable['chosen']}: holds question and answer in one text, in which they cannot be told apart",
             'Write each row as {"prompt": "the question", "completion": "the better answer"}.',
+        )
+    if is_unasked and (whole := next((usable[key] for key in CONVERSATIONS if key in usable), None)):
+        raise RowError(
+            f"{whole}: expected a list of messages, and a text does not say for certain who speaks",
+            f'Write it as a list: {{"{whole}": [{{"role": "user", "content": "..."}}, '
+            '{"role": "assistant", "content": "..."}]}.',
         )
     if is_unasked and "role" in usable and not {"text", "content"}.isdisjoint(usable):
         raise RowError(
@@ -280,6 +301,11 @@ def _known(by_name: dict[str, str], given: str, option: str, names: Sequence[str
     return found
 
 
+def _may_be_named(name: str) -> bool:
+    """Whether a remedy may propose a column for questions or answers."""
+    return OTHER_THAN_ANSWERS.isdisjoint(words(name.replace("_", " ")))
+
+
 def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, is_table: bool) -> str:
     if len(names) == 1 and not is_table:
         return (
@@ -295,7 +321,7 @@ def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, i
     if not columns.has_options:
         return f'{first}{rename} the one with the {what}s to "{what}".'
     is_open = columns.prompt is None and columns.answer is None
-    if len(names) == 2 and is_open and all(BAD.isdisjoint(words(name.replace("_", " "))) for name in names):
+    if len(names) == 2 and is_open and all(map(_may_be_named, names)):
         given = " ".join(map(shlex.quote, ("--prompt-column", names[0], "--answer-column", names[1])))
         by_number = ", or with --prompt-column 1 --answer-column 2 if this line is a row already" if is_table else ""
         return f"{first}{name} them with {given}{by_number}."

@@ -136,7 +136,11 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[lis
         if isinstance(text := cells.get(name), str) and text.strip() in MISSING:
             what = f"{name}: holds {shown(text.strip())}, which programs write where a value is missing"
             raise RowError(what, "Fill it in, or remove the row.")
+    further = counts.further_answers
     answer = _answer(layout.answer, cells.get(layout.answer), counts)
+    if counts.further_answers > further and (which := next((name for name in layout.rest if _is_chosen(name)), None)):
+        what = f"has several answers, and {shown(which)} may say which of them is right"
+        raise RowError(what, f"Write the right one as the answer, and remove {shown(which)}.")
     questions = _questions(cells, layout, counts)
     if answer is None or cells.get(layout.prompt) == []:
         counts.incomplete += 1
@@ -152,6 +156,15 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[lis
     if answer[: len(questions[0])] == questions[0]:
         return [answer]
     return [[*question, *answer] for question in questions]
+
+
+def _is_chosen(name: str) -> bool:
+    return name.strip().casefold().removesuffix("_index").removesuffix("_idx") in (
+        "correct",
+        "answer",
+        "right",
+        "label",
+    )
 
 
 def _check_lists(questions: Any, answers: Any, layout: Layout) -> None:
@@ -222,7 +235,8 @@ def _text(name: str, value: Any) -> str:
     written = as_written(value)
     if written is None or isinstance(written, str):
         return written or ""
-    alone = next((written[key] for key in ("value", "text") if isinstance(written, dict) and written.get(key)), None)
+    inside = written[0] if isinstance(written, list) and written else written
+    alone = next((inside[key] for key in ("value", "text") if isinstance(inside, dict) and inside.get(key)), None)
     text = alone if isinstance(alone, str) else json.dumps(written, ensure_ascii=False)
     remedy = f"Write it as text: {json.dumps(name)}: {json.dumps(text, ensure_ascii=False)}"
     if len(remedy) > 300:

@@ -9,7 +9,7 @@ from typing import Any
 from harness.core.errors import Place, SuiteError
 from harness.core.yaml import MAX_DEPTH, shown
 from harness.suites.case_files import DECODER, check_number, json_mistake, parse_json, too_deep
-from harness.suites.rows.columns import layout_of, lists_in
+from harness.suites.rows.columns import belongs_to_questions, layout_of, lists_in
 from harness.suites.rows.records import USUAL, Mistake, Record, Records, RowError, has_content, named
 
 MOST_PARTS = 5_000_000
@@ -154,11 +154,14 @@ def _unwrapped(records: Records) -> Records:
             raise SuiteError(f"holds rows under {named(inside)}", remedy=remedy, place=Place(records.file))
         others = [key for key in outer if key not in inside and has_content(outer[key])]
         if len(inside) == 1 and not any(isinstance(outer[key], dict | list) for key in others):
-            if others:
-                records.notices.append(f"Left out, because the rows are in {inside[0]}: {named(others)}.")
+            # What belongs to every question, such as a passage or a system message, is put into every row.
+            shared = {key: outer[key] for key in others if belongs_to_questions(key)}
+            if left := [key for key in others if key not in shared]:
+                records.notices.append(f"Left out, because the rows are in {inside[0]}: {named(left)}.")
             rows = outer[inside[0]]
             # The Hub's dataset viewer puts each row under the key `row`.
-            return _number_rows(records, [each["row"] if isinstance(each.get("row"), dict) else each for each in rows])
+            rows = [each["row"] if isinstance(each.get("row"), dict) else each for each in rows]
+            return _number_rows(records, [{**shared, **each} for each in rows])
     return records
 
 

@@ -34,6 +34,7 @@ _BREAKS = frozenset(
     {"br", "div", "p", "li", "tr", "ul", "ol", "table", "h1", "h2", "h3", "h4", "hr", "pre", "dt", "dd"}
 )
 _MEDIA = re.compile(r"<(img|svg|video|audio|object|embed|iframe)\b", re.IGNORECASE)
+_UNSEEN = (("<!--", "-->"), ("<style", "</style>"), ("<script", "</script>"))
 _RAISED = {"sup": "^", "sub": "_"}
 _RAISED_DIGITS = re.compile(r"([\^_])\(([0-9+-]+)\)")
 _DIGITS = {"^": str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"), "_": str.maketrans("0123456789+-", "₀₁₂₃₄₅₆₇₈₉₊₋")}
@@ -244,6 +245,15 @@ def _head(text: str) -> _Head:
 # --- HTML of Anki ------------------------------------------------------------------------------------------------
 
 
+def _without(text: str, begin: str, end: str) -> str:
+    """Remove what lies between two texts, with both."""
+    parts, at = [], 0
+    while (found := text.find(begin, at)) >= 0 and (last := text.find(end, found)) >= 0:
+        parts.append(text[at:found])
+        at = last + len(end)
+    return "".join((*parts, text[at:]))
+
+
 def _untagged(tag: re.Match[str]) -> str:
     """Return what a tag means in plain text: 10<sup>3</sup> is 10^(3), and cells of a table are apart."""
     name, is_end = tag[1].lower(), tag[0].startswith("</")
@@ -256,6 +266,8 @@ def _plain(cell: str) -> str:
     """Return the text of a cell with HTML: entities as characters, breaks and blocks as lines, other tags left out."""
     if "<" not in cell and "&" not in cell:
         return cell
+    for begin, end in _UNSEEN:
+        cell = _without(cell, begin, end)
     text = _RAISED_DIGITS.sub(lambda raised: raised[2].translate(_DIGITS[raised[1]]), _TAG.sub(_untagged, cell))
     try:
         text = unescape(text).replace("\xa0", " ")

@@ -178,3 +178,11 @@ def test_without_prompts_the_variable_prompt_is_asked(tmp_path: Path) -> None:
     assert texts(suite_in(tmp_path, {"suite.yaml": test})) == ["Hi"]
     (tmp_path / "chat").mkdir()
     assert asked(suite_in(tmp_path / "chat", {"suite.yaml": test.replace("Hi", f"'{CHAT}', q: Why")})) == AS_CHAT
+
+
+def test_patterns_of_many_folders_end(tmp_path: Path) -> None:
+    """`**` in a row mean one; a pattern with several others, which could be compared for hours, is refused."""
+    files = {"suite.yaml": f"prompts: ['{'**/' * 20}*.txt']\n{ONE}", "a/" * 20 + "p.txt": "A {{q}}"}
+    assert texts(suite_in(tmp_path, files)) == ["A Why"]
+    with pytest.raises(SuiteError, match=r'"\*\*/a/\*\*/a/\*\*/p\.txt" has more than 2 times \*\*'):
+        suite_in(tmp_path, {"suite.yaml": f"prompts: ['**/a/**/a/**/p.txt']\n{ONE}"})

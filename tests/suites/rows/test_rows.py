@@ -21,6 +21,7 @@ from harness.core.errors import SuiteError
 from harness.suites import load_suite, parse_examples
 from harness.suites.new import Columns, make
 from harness.suites.rows import USUAL, WITHOUT_OPTIONS, read_rows
+from harness.suites.rows.conversations import MISSING
 
 HI, HO = "Wann öffnen Sie?", "Um 9,5 Uhr."
 Turns = list[tuple[str, str]]
@@ -127,6 +128,15 @@ FORMS: dict[str, tuple[bytes, Turns, str]] = {
         f"Frage;Antwort;Preis\r\n{HI};{HO};4,50\r\n".encode("utf-8-sig"), PAIR, 'the column "Preis"'
     ),
     "CSV with q and a": (f'No.,Q,A\n1,{HI},"{HO}"\n'.encode(), PAIR, 'the column "No."'),
+    "CSV with system messages": (
+        f'System Prompt,User Prompt,Assistant Response\nSei kurz.,{HI},"{HO}"\n'.encode(), SYSTEM, ""
+    ),
+    "evaluations of OpenAI": (lines({"input": [asked(HI)], "ideal": HO}), PAIR, ""),
+    "a passage beside its questions": (
+        json.dumps({"id": 1, "context": "Bis 10 Uhr.", "qas": [{"question": HI, "answer": HO}]}).encode(),
+        BELOW,
+        'the rows are in qas: "id"',
+    ),
     "CSV with a wrong answer": (
         f'Question,Wrong answer,Correct answer\n{HI},Nie.,"{HO}"\n'.encode(), PAIR, 'the column "Wrong answer"'
     ),
@@ -286,6 +296,30 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
         lines({"question": HI, "answer": {"value": HO, "aliases": ["9:30"]}}),
         "answer: expected text, found a mapping",
         f'Write it as text: "answer": "{HO}"',
+        lines({"question": HI, "answer": HO}),
+    ),
+    "several answers and the number of one": (
+        lines({"question": HI, "answers": ["Nie.", HO], "correct": 1}),
+        'has several answers, and "correct" may say which of them is right',
+        'Write the right one as the answer, and remove "correct"',
+        lines({"question": HI, "answers": HO}),
+    ),
+    "numbered answers": (
+        f'Question,Answer 1,Answer 2,Answer\n{HI},Nie.,"{HO}",2\n'.encode(),
+        'has "Answer 1": choices belong to the question',
+        'Write the choices into the question, and the text of the right one as the answer. Then remove "Answer 1"',
+        f'Question,Answer\n"{HI} Nie oder um 9,5 Uhr?","{HO}"\n'.encode(),
+    ),
+    "a conversation in one text": (
+        lines({"system": "Sei kurz.", "chat": f"USER: {HI} ASSISTANT: {HO}"}),
+        "chat: expected a list of messages",
+        'Write it as a list: {"chat": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
+        lines({"system": "Sei kurz.", "chat": MESSAGES}),
+    ),
+    "mappings instead of texts": (
+        lines({"inputs": {"question": HI}, "outputs": {"answer": HO}}),
+        "there is no column answer",
+        'Write each row with texts alone: {"question": "...", "answer": "..."}',
         lines({"question": HI, "answer": HO}),
     ),
     "a bad answer in a table": (
@@ -546,7 +580,9 @@ def test_any_json_is_rows_or_an_error(values: list[Any], is_list: bool) -> None:
         assert all(mistake.remedy for mistake in read_rows(data, "rows").mistakes)
 
 
-CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20).filter(lambda t: t.strip() == t)
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20).filter(
+    lambda t: t.strip() == t and t not in MISSING
+)
 
 
 @settings(deadline=None)

@@ -51,6 +51,7 @@ def test_a_column_without_a_name_has_its_number() -> None:
         ("a<br>b<br />c", "a\nb\nc"),
         ("1 &lt; 2 &amp;&nbsp;3", "1 < 2 & 3"),
         ("Was [sound:a.mp3]", "Was"),
+        ("<style>.a{}</style>a<!-- b --><!-- c -->d<!--", "ad<!--"),
         ("10<sup>-3</sup> H<sub>2</sub>O", "10⁻³ H₂O"),
         ("x<SUP>n+<i>1</i></SUP>, a<sub>i</sub>", "x^(n+1), a_(i)"),
         ("<table><tr><td>a</td><td>b</td></tr></table>", "a b"),
