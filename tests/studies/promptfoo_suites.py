@@ -338,7 +338,9 @@ def chat(prompt: str) -> Any:
     """Return the value of a prompt that providers parse: YAML that begins with a role, or JSON."""
     try:
         if prompt.strip().startswith("- role:"):
-            return yaml.load(prompt, yaml.CBaseLoader)
+            # PyYAML takes U+2028 for a line break, as YAML 1.1 does, and promptfoo does not.
+            value = yaml.load(prompt.replace("\u2028", "\ue028"), yaml.CBaseLoader)
+            return json.loads(json.dumps(value, ensure_ascii=False).replace("\ue028", "\u2028"))
         return json.loads(prompt)
     except (ValueError, yaml.YAMLError):
         return None
