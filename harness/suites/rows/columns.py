@@ -53,6 +53,11 @@ _ABOUT = (
 )
 ABOUT = frozenset(_ABOUT.split())
 """Last words of names of columns about a question or a context, such as `question_id`."""
+GOOD_IF_TRUE = frozenset({"label", "correct", "is_correct", "accepted", "is_accepted", "approved", "valid", "is_valid"})
+BAD_IF_TRUE = frozenset({"deleted", "is_deleted", "flagged", "is_bad", "is_wrong", "is_incorrect"})
+"""Columns that say by true or false whether an answer is good, such as those of TRL's unpaired preferences."""
+SCORES = frozenset({"score", "scores", "rank", "ranks", "ranking", "rating", "ratings", "reward", "rewards"})
+"""Words in the names of columns that rate several answers."""
 CHOICES = "choices belong to the question, and the answer may only be the number of one"
 CHOICE = re.compile(r"(option|choice|opt|op|alternative|ending|answer|antwort)[\s_-]*([a-j]|\d)", re.IGNORECASE)
 """The name of a column with one of several choices, such as `option_a`, `Choice 2` and `opa`."""
@@ -63,9 +68,8 @@ NOT_TRAINED = {
     "functions": "tool calls are not supported",
     "tool_calls": "tool calls are not supported",
     "function_call": "tool calls are not supported",
-    "image": "images are not supported",
-    "images": "images are not supported",
-    "audio": "sound is not supported",
+    **dict.fromkeys(("image", "images", "image_url", "image_urls", "image_path", "img"), "images are not supported"),
+    **dict.fromkeys(("audio", "audio_url", "audio_path"), "sound is not supported"),
     "video": "videos are not supported",
     **dict.fromkeys(("choices", "options", "endings", "alternatives", "answer_choices", "answer_options"), CHOICES),
 }
@@ -98,8 +102,6 @@ class Layout:
     contexts: tuple[str, ...]
     not_trained: tuple[tuple[str, str], ...]
     """Columns that cannot be put into a training row and change what the answer means, with the reason."""
-    label: str | None
-    """Column that may say whether the answer is good (TRL's unpaired preferences)."""
     rest: tuple[str, ...]
     """Columns that are used for nothing."""
 
@@ -142,9 +144,7 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
     )
     used |= {system, history, *contexts, *(name for name, _ in not_trained)}
     rest = tuple(name for name in names if name not in used)
-    label = usable.get("label")
-    label = label if label in rest else None
-    return Layout(conversation, prompt, answer, system, history, contexts, not_trained, label, rest)
+    return Layout(conversation, prompt, answer, system, history, contexts, not_trained, rest)
 
 
 def lists_in(cells: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.analysis.contamination import words
 from harness.core.errors import Place, SuiteError
 from harness.core.suite import Message
 from harness.core.yaml import as_written, nearest, shown
 from harness.suites.case_files import parse_json
 from harness.suites.forms import in_turn
-from harness.suites.rows.columns import CHOICES, NOT_TRAINED, Layout
+from harness.suites.rows.columns import BAD_IF_TRUE, CHOICES, GOOD_IF_TRUE, NOT_TRAINED, SCORES, Layout
 from harness.suites.rows.records import Columns, RowError, has_content, named
 
 ROLES = {
@@ -34,6 +35,11 @@ MISSING = frozenset({
     "#SPILL!", "#CALC!", "nan", "NaN", "<NA>",
 })  # fmt: skip
 """What spreadsheets and pandas write into a cell without a value."""
+TRAINED_IF_TRUE = frozenset({"weight", "train", "training", "trainable", "train_on_turn", "loss", "loss_weight"})
+"""Keys of a message that say whether it is trained; `mask` says the opposite."""
+NUMBER_OF_ONE = frozenset({"correct", "answer", "right", "label"})
+BYTES = re.compile(r"<\d+ bytes>")
+"""What stands for a cell of a Parquet file that is no text."""
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text", "parts")
 AS_TEXT = re.compile(r"\s*\[?\s*\{\s*['\"](text|role|from|content|value)['\"]\s*:")
@@ -81,8 +87,10 @@ def _check_trainable(cells: Mapping[str, Any], layout: Layout, columns: Columns)
             choices = [other for other, reason in layout.not_trained if reason == CHOICES]
             remedy = _chosen(choices, columns) if why == CHOICES else without(name, columns)
             raise RowError(f"has {shown(name)}: {why}", remedy)
-    if layout.label is not None and str(cells.get(layout.label)).strip().lower() == "false":
-        raise RowError(f"{shown(layout.label)} is false, which marks a bad answer", without(layout.label, columns))
+    for name in layout.rest:
+        key, value = name.strip().casefold(), str(cells.get(name)).strip().lower()
+        if (value == "false" and key in GOOD_IF_TRUE) or (value == "true" and key in BAD_IF_TRUE):
+            raise RowError(f"{shown(name)} is {value}, which marks a bad answer", without(name, columns))
 
 
 def check_cells(cells: Mapping[str, Any], layout: Layout) -> None:
@@ -136,9 +144,11 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[lis
         if isinstance(text := cells.get(name), str) and text.strip() in MISSING:
             what = f"{name}: holds {shown(text.strip())}, which programs write where a value is missing"
             raise RowError(what, "Fill it in, or remove the row.")
+        if isinstance(text, str) and BYTES.fullmatch(text):
+            raise RowError(f"{name}: holds bytes and no text", f"Write {shown(name)} as text, or remove the row.")
     further = counts.further_answers
     answer = _answer(layout.answer, cells.get(layout.answer), counts)
-    if counts.further_answers > further and (which := next((name for name in layout.rest if _is_chosen(name)), None)):
+    if counts.further_answers > further and (which := next((n for n in layout.rest if _rates_answers(n, cells)), None)):
         what = f"has several answers, and {shown(which)} may say which of them is right"
         raise RowError(what, f"Write the right one as the answer, and remove {shown(which)}.")
     questions = _questions(cells, layout, counts)
@@ -158,13 +168,11 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[lis
     return [[*question, *answer] for question in questions]
 
 
-def _is_chosen(name: str) -> bool:
-    return name.strip().casefold().removesuffix("_index").removesuffix("_idx") in (
-        "correct",
-        "answer",
-        "right",
-        "label",
-    )
+def _rates_answers(name: str, cells: Mapping[str, Any]) -> bool:
+    """Whether a column says which of several answers is right, or how good each is."""
+    if isinstance(cells.get(name), list):
+        return not SCORES.isdisjoint(words(name.replace("_", " ")))
+    return name.strip().casefold().removesuffix("_index").removesuffix("_idx") in NUMBER_OF_ONE
 
 
 def _check_lists(questions: Any, answers: Any, layout: Layout) -> None:
@@ -183,7 +191,7 @@ def _questions(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list
     """Return the messages before the answer for each wording of the question, with its context; none if it is blank."""
     given = cells.get(layout.prompt)
     if isinstance(given, dict) and _is_messages(given.get("messages")):  # preferences as OpenAI takes them
-        _check_keys(1, given, ("messages",), counts)
+        _check_keys(1, "user", given, ("messages",), counts)
         given = given["messages"]
     context = [text for name in layout.contexts for text in _context(name, cells.get(name)) if text.strip()]
     if isinstance(given, list) and _is_messages(given):
@@ -324,7 +332,7 @@ def _messages(value: list[Any], counts: Counts) -> Iterator[Message]:
 
 def _turn(number: int, given: dict[str, Any], counts: Counts) -> Iterator[Message]:
     """Yield the question and the answer of one entry of a conversation."""
-    _check_keys(number, given, ("input", "output"), counts)
+    _check_keys(number, "assistant", given, ("input", "output"), counts)
     for key, role in (("input", "user"), ("output", "assistant")):
         text = _content(number, given[key])
         if not text.strip():
@@ -338,7 +346,7 @@ def _message(number: int, given: dict[str, Any], counts: Counts) -> Message:
         raise RowError(f"message {number} has no role", 'Add "role": "user" or "role": "assistant".')
     role = _role(number, given[role_key])
     if len(given) > 2 or text_key is None:
-        _check_keys(number, given, (role_key, text_key), counts)
+        _check_keys(number, role, given, (role_key, text_key), counts)
     return Message(role, _content(number, given[text_key]) if text_key else "")
 
 
@@ -350,7 +358,7 @@ def _first(given: dict[str, Any], keys: tuple[str, ...]) -> str | None:
     return None
 
 
-def _check_keys(number: int, given: dict[str, Any], used: tuple[str | None, ...], counts: Counts) -> None:
+def _check_keys(number: int, role: str, given: dict[str, Any], used: tuple[str | None, ...], counts: Counts) -> None:
     """Count the further keys of a message that are left out.
 
     Raises:
@@ -361,9 +369,10 @@ def _check_keys(number: int, given: dict[str, Any], used: tuple[str | None, ...]
             continue
         if key in NOT_TRAINED:
             raise RowError(f"message {number} has {shown(key)}: {NOT_TRAINED[key]}", "Remove this row.")
-        if key not in ("weight", "train"):
+        is_excluded = value in (0, "0", False) if key in TRAINED_IF_TRUE else key == "mask" and value in (1, "1", True)
+        if key not in TRAINED_IF_TRUE and key != "mask":
             counts.message_keys[key] += 1
-        elif value in (0, "0", False):
+        elif is_excluded and role == "assistant":  # no other message is trained anyway
             what = f"message {number} is excluded from training by {shown(key)}, and every answer is trained here"
             raise RowError(what, f"Remove the key {shown(key)} to train the answer, or remove this row.")
 

@@ -280,6 +280,42 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
         'Remove the key "weight"',
         lines({"messages": [asked(HI), answered(HO)]}),
     ),
+    "an answer that is masked": (
+        lines({"messages": [asked(HI, train=False, mask=1), answered(HO, mask=1)]}),
+        'message 2 is excluded from training by "mask"',
+        'Remove the key "mask"',
+        lines({"messages": [asked(HI, train=False, mask=1), answered(HO)]}),
+    ),
+    "an answer that is wrong": (
+        lines({"prompt": HI, "completion": "Nie.", "is_correct": False}, {"prompt": HI, "completion": HO}),
+        '"is_correct" is false, which marks a bad answer',
+        "Otherwise remove these rows",
+        lines({"prompt": HI, "completion": HO}),
+    ),
+    "a deleted answer": (
+        lines({"prompt": HI, "completion": "Nie.", "deleted": True}, {"prompt": HI, "completion": HO}),
+        '"deleted" is true, which marks a bad answer',
+        "Otherwise remove these rows",
+        lines({"prompt": HI, "completion": HO}),
+    ),
+    "several answers with scores": (
+        lines({"prompt": HI, "responses": ["Nie.", HO], "scores": [0.1, 0.9]}),
+        'has several answers, and "scores" may say which of them is right',
+        'Write the right one as the answer, and remove "scores"',
+        lines({"prompt": HI, "responses": HO}),
+    ),
+    "the address of an image": (
+        lines({"prompt": HI, "completion": HO, "image_url": "https://x/y.png"}),
+        'has "image_url": images are not supported',
+        'If the answers are right without it, remove "image_url"',
+        lines({"prompt": HI, "completion": HO}),
+    ),
+    "bytes": (
+        parquet({"prompt": HI, "completion": b"\x00"}),
+        "completion: holds bytes and no text",
+        'Write "completion" as text',
+        parquet({"prompt": HI, "completion": HO}),
+    ),
     "a bad answer": (
         lines({"prompt": HI, "completion": HO, "label": True}, {"prompt": HI, "completion": "Nie.", "label": False}),
         '"label" is false, which marks a bad answer',
