@@ -77,6 +77,8 @@ def url_problem(url: str) -> str:
         return "is not valid"
     if parts.scheme not in ("http", "https") or not host:
         return "does not begin with http:// or https:// and a host"
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        return "ends with /chat/completions, which is added to it (leave this out)"
     if parts.username or parts.password or parts.query or parts.fragment:
         return f"holds more than a host and a path (a key belongs into the environment variable {KEY})"
     return ""

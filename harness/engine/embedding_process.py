@@ -24,14 +24,23 @@ def similarities(model: Any, pairs: Any) -> list[float]:
 
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> Any:
-    from huggingface_hub import hf_hub_download
-    from sentence_transformers import SentenceTransformer
-
     folder = Path(name)
-    listed = folder / "modules.json" if folder.is_dir() else Path(hf_hub_download(name, "modules.json"))
-    check_modules(listed)
+    check_modules(folder / "modules.json" if folder.is_dir() else _downloaded(name, "modules.json"))
+
+    from sentence_transformers import SentenceTransformer  # takes seconds
+
     # Without safetensors, the weights would be a pickle, which can run code.
     return SentenceTransformer(name, device="cpu", model_kwargs={"use_safetensors": True})
+
+
+def _downloaded(name: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except Exception as error:  # noqa: BLE001 - the Hub's client raises many types
+        why = str(error).strip().partition("\n")[0][:200]
+        raise ValueError(f"there is no such folder, and the Hugging Face Hub did not give it ({why})") from None
 
 
 def check_modules(listed: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.findings import Evidence, Opinions, Scoring
-from harness.scoring.judging import judge, judged, score, scorer
+from harness.scoring.judging import is_only_judged, judge, judged, score, scorer
 from harness.scoring.registry import ASSERTION_TYPES, code_of, missing_extras, needs
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Opinions",
     "Scoring",
     "code_of",
+    "is_only_judged",
     "judge",
     "judged",
     "missing_extras",

@@ -52,12 +52,6 @@ def needs(assertions: Iterable[Assertion], need: Need) -> bool:
     )
 
 
-def judge_questions(assertions: Iterable[Assertion]) -> int:
-    """Return how many questions about one answer a judge is asked."""
-    kinds = [ASSERTION_TYPES[one.type] for one in _all(assertions) if one.type in ASSERTION_TYPES]
-    return sum(model_graded.questions(kind) for kind in kinds if Need.JUDGE in kind.needs)
-
-
 def code_of(assertions: Iterable[Assertion]) -> list[str]:
     """Return the names of the code that assertions would run, each once. Code runs only with `Scoring.allow_code`."""
     found = (ASSERTION_TYPES[one.type].code_in(one.value) for one in _all(assertions) if one.type in ASSERTION_TYPES)

@@ -173,11 +173,6 @@ def _type(name: str, value: Value, judge: Judge, meaning: str, score: str = "0 o
     return AssertionType(name, value, judge, meaning, score, **{"needs": JUDGED, **more})
 
 
-def questions(kind: AssertionType) -> int:
-    """Return how many questions about one answer an assertion of this type asks a judge."""
-    return RELEVANCE_QUESTIONS if Need.EMBEDDINGS in kind.needs else 1
-
-
 TYPES = (
     _type(
         "llm-rubric", CRITERION, _llm_rubric, "meets this criterion, says a judge", "the judge's score", threshold=SHARE
