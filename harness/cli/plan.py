@@ -88,7 +88,7 @@ def plan(
         what = named_workload(model, loaded, rehearsal)
     except ModelError:
         what = None
-    judged = naming.with_judge(loaded, judge or naming.permitted(loaded))
+    judged = naming.with_judge(loaded, naming.permitted(loaded) if judge is None else judge)
     for line in filter(None, [naming.notice(judged), naming.outlook(judged, planned)]):
         echo(line)
     for line in pass_lines(planned, planned_composition(planned, what, width, target), places):

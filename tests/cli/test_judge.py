@@ -112,6 +112,17 @@ def test_a_judge_that_is_down_leaves_reasons(folder: Path) -> None:
     assert "401" in scores()["base", "judged"].error
 
 
+def test_a_judge_that_is_down_is_found_before_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run` ends with 2 before anything is trained, if the judge refuses the key."""
+    with serving(JudgeServer(refuse=lambda _: 401)) as server:
+        assert main(["run", "suite", "--profile", "cpu", "--judge", f"tester@{server.url}", "--output", "new"]) == 2
+        assert len(server.bodies) == 1
+    said = capsys.readouterr().err
+    assert "nothing was trained" in said
+    assert "Set HARNESS_JUDGE_KEY" in said
+    assert not list((folder / "new").rglob("record.json"))
+
+
 def test_commands_say_what_a_judge_will_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`validate` and `plan` say how many cases need a judge, and at most how many questions it gets."""
     assert main(["validate", "suite"]) == 0

@@ -61,8 +61,14 @@ class JudgeServer:
     asked: Counter[str] = field(default_factory=Counter)
     """How often each question was asked."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    sent: dict[str, float] = field(default_factory=dict)
+    """When the reply to each question was sent in whole, by the clock `time.monotonic`."""
+    delay: Callable[[str], float] = lambda _: 0.0
+    """How many seconds the reply to a question takes."""
     drips: bool = False
     """Whether a reply arrives byte by byte, and never ends."""
+    drips_headers: bool = False
+    """Whether the header of a reply arrives line by line, and never ends."""
     location: str = ""
     """The address that a redirect names; empty for one of this endpoint."""
     keys: set[str] = field(default_factory=set)
@@ -92,7 +98,14 @@ def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
             with lock:
                 status, reply = found.reply(body, self.headers.get("Authorization", ""))
             data = json.dumps(reply).encode()
+            text = body["messages"][0]["content"]
+            time.sleep(found.delay(text))
             self.send_response(status)
+            with suppress(OSError):
+                while found.drips_headers:
+                    self.send_header("X-Drip", "drop")
+                    self.flush_headers()
+                    time.sleep(0.02)
             if 300 <= status < 400:
                 self.send_header("Location", found.location or f"{found.url}/elsewhere")
             self.send_header("Content-Length", str(10**6 if found.drips else len(data)))
@@ -103,6 +116,7 @@ def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
                     time.sleep(0.02)
             with suppress(OSError):
                 self.wfile.write(data)
+                found.sent[text] = time.monotonic()
 
         def log_message(self, *_given: Any) -> None:
             pass

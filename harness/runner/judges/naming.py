@@ -16,7 +16,7 @@ from harness.core.settings import Plan
 from harness.core.suite import JudgeRef, Split, Suite
 from harness.core.wording import listed, plural
 from harness.models.gguf_bases import Conversions
-from harness.models.resolving import check_name, resolve
+from harness.models.resolving import TRAINED, WHAT_TO_NAME, check_name, resolve
 from harness.runner.judges.collecting import judged_cases, questions_about
 from harness.runner.request import Request
 from harness.scoring import is_only_judged
@@ -47,6 +47,7 @@ def with_judge(suite: Suite, named: str | None) -> Suite:
 
 
 _URL = re.compile(r"(.*?)@(https?:.*)", re.IGNORECASE | re.DOTALL)
+_SCHEME = re.compile(r"(.*?)@?\s*\w*:/")
 _ALMOST_URL = re.compile(r"(?:(.*)@)?\s*(?:\w*:/*)?((?:localhost|[\w-]+(?:\.[\w-]+)+|\[[\da-f:]+\])(?::\d+)?(?:/\S*)?)")
 
 
@@ -55,7 +56,7 @@ def _parts(named: str) -> tuple[str, str]:
     found = _URL.fullmatch(named)
     model, url = (found[1], found[2]) if found else (named, "")
     if url and (problem := url_problem(url)):
-        raise UsageError(f"--judge: the address {problem}", remedy="Write --judge MODEL@https://HOST/v1")
+        raise UsageError(f"--judge: the address {problem}", remedy=f"Write --judge {model or 'MODEL'}@https://HOST/v1")
     if not model.strip():
         raise UsageError(f"--judge {named}: there is no model", remedy="Write --judge MODEL, or --judge MODEL@URL.")
     if not url:
@@ -68,8 +69,12 @@ def _check_local(name: str) -> None:
     almost = _ALMOST_URL.fullmatch(name)
     if almost and ("@" in name or "://" in name):
         address = f"{'http' if almost[2].startswith(('localhost', '127.')) else 'https'}://{almost[2]}"
+        address += "" if "/" in almost[2] else "/v1"
         what = f"--judge {name}: this is no address of an endpoint"
         raise UsageError(what, remedy=f"Write --judge {almost[1] or 'MODEL'}@{address}")
+    if found := _SCHEME.match(name):
+        what = f"--judge {name}: this is no address of an endpoint"
+        raise UsageError(what, remedy=f"Write --judge {found[1] or 'MODEL'}@https://HOST/v1")
     with _naming(name):
         check_name(name)
 
@@ -80,8 +85,12 @@ def _naming(name: str) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        remedy = f"{error.remedy} For a model behind an endpoint, write --judge MODEL@https://HOST/v1."
-        raise ModelError(f"the judge {name}: {error.message}", remedy=remedy.strip()) from None
+        remedy = error.remedy
+        if remedy == WHAT_TO_NAME:
+            remedy = (
+                f"Name an endpoint as --judge MODEL@https://HOST/v1, or {TRAINED}, or a Hub model such as owner/name."
+            )
+        raise ModelError(f"the judge {name}: {error.message}", remedy=remedy) from None
 
 
 def key_of(judge: JudgeRef) -> str:

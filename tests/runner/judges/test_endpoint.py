@@ -131,6 +131,46 @@ def test_a_reply_that_drips_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch
     assert all(isinstance(each, Unanswered) and "no whole reply within" in each.reason for each in found)
 
 
+def test_a_header_that_drips_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header that never ends is given up after the time of one question, and so are all questions."""
+    monkeypatch.setattr(endpoint, "SECONDS", 0.2)
+    began = time.monotonic()
+    with serving(JudgeServer(lambda text, _: text, drips_headers=True)) as server:
+        found, _ = asking(server, 3)
+        server.drips_headers = False
+    assert time.monotonic() - began < 5
+    assert len(found) == 3
+    assert all(isinstance(each, Unanswered) and "no whole reply within" in each.reason for each in found)
+
+
+def test_one_slow_question_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the judge takes too long for one question and answers others meanwhile, only that one has no reply."""
+    monkeypatch.setattr(endpoint, "SECONDS", 1.5)
+    server = JudgeServer(lambda text, _: text, delay=lambda text: 2.0 if text == "question 1" else 0.0)
+    with serving(server):
+        found, _ = asking(server, 20)
+    assert [each.question.text for each in found if isinstance(each, Unanswered)] == ["question 1"]
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.5, 8), (10, 6), (25, 2), (50, 1), (119, 1)])
+def test_a_slow_endpoint_is_asked_fewer_questions_at_once(seconds: float, count: int) -> None:
+    """As many questions are asked at once as can be answered one after the other in half of the time."""
+    assert endpoint._at_once(seconds) == count
+
+
+def test_an_interrupted_command_stores_replies_under_way() -> None:
+    """If the command is interrupted, replies that arrive soon are still stored, and no further question is asked."""
+    stored: list[Reply] = []
+    with serving(JudgeServer(lambda text, _: text, delay=lambda _: 0.1)) as server:
+        replies = Endpoint(JudgeRef("tester", server.url), "").ask(
+            [Question(f"q {n}") for n in range(30)], stored.append
+        )
+        next(replies)
+        next(replies)
+        replies.close()
+        assert len(stored) == len(server.bodies) < 20
+
+
 PROGRAM = """
 import sys
 from harness.cli import main
@@ -143,16 +183,17 @@ sys.exit(main([], click.Command("ask", callback=lambda: asking(server))))
 
 
 def test_a_signal_ends_a_command_whose_endpoint_drips() -> None:
-    """SIGTERM ends the command at once, while replies arrive that never end."""
+    """SIGTERM ends the command within seconds, while replies arrive that never end."""
     with serving(dripping()) as server:
         child = programs.start((sys.executable, "-c", PROGRAM, server.url))
         while not server.bodies:
             time.sleep(0.02)
         os.kill(child.pid, signal.SIGTERM)
         try:
-            assert child.wait(timeout=10) == 128 + signal.SIGTERM
+            assert child.wait(timeout=30) == 128 + signal.SIGTERM
         finally:
             child.kill()
+            child.wait()
             stop(server)
 
 
