@@ -9,7 +9,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from harness.core.hashing import digest
 from harness.core.suite import JudgeRef, Role, Suite
@@ -89,7 +89,12 @@ def masked(text: str, key: str) -> str:
     for written in {key, key.strip()} if len(key.strip()) >= _SHORTEST else ():
         for form in (written, repr(written)[1:-1], ascii(written)[1:-1], repr(written.encode(errors="replace"))[2:-1]):
             text = text.replace(form, "***")
-        text = text.replace(written.replace("\\", "\\\\").replace('"', '\\"'), "***")
+        for form in (
+            written.replace("\\", "\\\\").replace('"', '\\"'),
+            written.replace("/", "\\/"),
+            quote(written, ""),
+        ):
+            text = text.replace(form, "***")
     return text
 
 

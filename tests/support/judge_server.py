@@ -61,8 +61,8 @@ class JudgeServer:
     asked: Counter[str] = field(default_factory=Counter)
     """How often each question was asked."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    sent: dict[str, float] = field(default_factory=dict)
-    """When the reply to each question was sent in whole, by the clock `time.monotonic`."""
+    sent: list[str] = field(default_factory=list)
+    """The questions whose replies were sent in whole."""
     delay: Callable[[str], float] = lambda _: 0.0
     """How many seconds the reply to a question takes."""
     drips: bool = False
@@ -116,7 +116,7 @@ def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
                     time.sleep(0.02)
             with suppress(OSError):
                 self.wfile.write(data)
-                found.sent[text] = time.monotonic()
+                found.sent.append(text)
 
         def log_message(self, *_given: Any) -> None:
             pass

@@ -27,6 +27,8 @@ GRACE = 5.0
 """How long a command that is interrupted waits for the replies to questions that are under way."""
 _CHUNK = 2**16
 _LARGEST = 2**20
+_LONGEST = 10**5
+"""Largest number of characters of a reply's text, of which at most 512 or 2,048 tokens are asked."""
 _TOKENS = 512
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -185,6 +187,8 @@ class Endpoint:
                 return 0.0
             pause = refused.after or pause
             is_over = is_last or time.monotonic() + pause > deadline
+            if refused.status in _BUSY and is_over and self._last < begun:  # as for all others: nobody was served
+                return self._unreachable(question, self._words(refused), _LATER)
             return self._refused(question, refused) if is_over or refused.status not in _BUSY else pause
         except _WrongReplyError as wrong:
             return Unanswered(question, f"the judge's endpoint {wrong}")
@@ -210,11 +214,14 @@ class Endpoint:
         return self._unreachable(question, f"the judge cannot be reached: {why}", _ADDRESS)
 
     def _refused(self, question: Question, refused: _RefusedError) -> Unanswered:
-        reason = f"the judge's endpoint replied with {refused.status}: {refused.words}"
+        reason = self._words(refused)
         remedy = _REMEDIES.get(refused.status, "")
         if refused.host:
             reason, remedy = f"the judge's endpoint redirects to {refused.host}, which is not followed", _ELSEWHERE
         return self._unreachable(question, reason, remedy) if remedy else Unanswered(question, reason)
+
+    def _words(self, refused: _RefusedError) -> str:
+        return f"the judge's endpoint replied with {refused.status}: {refused.words}"
 
     def _unreachable(self, question: Question, reason: str, remedy: str) -> Unanswered:
         self._reason, self._remedy = reason, remedy
@@ -282,6 +289,7 @@ class _WrongReplyError(Exception):
 
 _KEY = f"set {KEY} to the key of this endpoint"
 _ADDRESS = "check the address"
+_LATER = "wait until it is free, or check the limit and the credit of your account"
 _ELSEWHERE = "name that address"
 _REMEDIES = {401: _KEY, 403: _KEY, 404: f"{_ADDRESS} and the name of the model"}
 """What the user must do after a status with which every other question would end, too."""
@@ -307,6 +315,8 @@ def _reply(question: Question, found: Any, key: str) -> Reply:
         text = None
     if not isinstance(text, str):
         raise _WrongReplyError("replied without a message")
+    if len(text) > _LONGEST:
+        raise _WrongReplyError(f"replied with more than {_LONGEST:,} characters")
     usage = found.get("usage") if isinstance(found.get("usage"), dict) else {}
     read, written = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
     return Reply(question.key, masked(text, key), _count(read), _count(written))
