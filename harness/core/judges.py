@@ -183,6 +183,7 @@ class Judging:
     @property
     def cost(self) -> str:
         """What was asked, in words."""
-        asked = f"{plural(self.asked, 'question')} asked now" if self.asked else "nothing asked now"
+        asked = f"{self.asked:,} asked now" if self.asked else "nothing asked now"
         total = plural(self.questions + self.again, "question")
-        return f"{total} ({asked}), {self.tokens_read:,} tokens read and {self.tokens_written:,} written"
+        again = f", {self.again:,} of them only to measure how often it contradicts itself" if self.again else ""
+        return f"{total}{again} ({asked}); {self.tokens_read:,} tokens read and {self.tokens_written:,} written"

@@ -179,7 +179,8 @@ class Asking:
         waiting = [question for question in questions if question.key not in known]
         if not waiting:
             return 0
-        usable = len(self.opinions.replies.keys() - {question.key for question in waiting})
+        stored = self.opinions.replies.keys() & self.opinions.used.keys()
+        usable = len(stored - {question.key for question in waiting})
         self._say(_announced(own, waiting, sum(question.key in again for question in waiting), usable))
         began = time.monotonic()
         new = self._replies(own, waiting)
