@@ -51,8 +51,8 @@ def sentences(found: Judging) -> Iterator[str]:
     yield f"Judged by {name}, a model: its verdicts are opinions, and they {counts}."
     if found.contradictions:
         yield (
-            f"It judged {plural(found.contradictions.of, 'answer')} {found.judge.repeats} times: two of its verdicts on the "
-            f"same answer differ with a chance of {_share(found.contradictions)}."
+            f"It judged {plural(found.contradictions.of, 'answer')} {found.judge.repeats} times: two of its verdicts on "
+            f"the same answer differ with a chance of {_share(found.contradictions)}."
         )
     elif not found.judge.base_url:
         yield "It runs on this machine and decodes greedily, so that the same answer always gets the same verdict."
