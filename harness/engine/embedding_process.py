@@ -25,19 +25,18 @@ def similarities(model: Any, pairs: Any) -> list[float]:
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> Any:
     folder = Path(name)
-    check_modules(folder / "modules.json" if folder.is_dir() else _downloaded(name, "modules.json"))
-
-    from sentence_transformers import SentenceTransformer  # takes seconds
+    check_modules(folder / "modules.json" if folder.is_dir() else _downloaded(name))
+    from sentence_transformers import SentenceTransformer  # takes seconds, which a refused model need not cost
 
     # Without safetensors, the weights would be a pickle, which can run code.
     return SentenceTransformer(name, device="cpu", model_kwargs={"use_safetensors": True})
 
 
-def _downloaded(name: str, file: str) -> Path:
+def _downloaded(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(name, file))
+        return Path(hf_hub_download(name, "modules.json"))
     except Exception as error:  # noqa: BLE001 - the Hub's client raises many types
         why = str(error).strip().partition("\n")[0][:200]
         raise ValueError(f"there is no such folder, and the Hugging Face Hub did not give it ({why})") from None

@@ -201,9 +201,10 @@ def test_a_killed_session_is_resumed_without_asking_twice(tmp_path: Path) -> Non
     assert len(server.bodies) - before == 40 - stored
 
 
-@pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="needs the extra similar")
 def test_similar_texts_are_compared(tmp_path: Path) -> None:
     """`similar` has the reason if the embedding model cannot be used, and the stored similarity if there is one."""
+    if not find_spec("sentence_transformers"):  # a child process imports it, which takes long
+        pytest.skip("needs the extra similar")
     case = Case("c", (Message("user", "p"),), (Assertion("similar", "a cat"),))
     of = Suite("s", "", "", (case,), (), embedder=str(tmp_path / "none"))
     missing = asking(of, tmp_path)
