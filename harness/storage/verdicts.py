@@ -96,7 +96,8 @@ def sources(suite: Suite) -> tuple[str, ...]:
 def copy_verdicts(source: Path, target: Path, models: Iterable[str]) -> None:
     """Copy the replies of these models from one cache to another: files that are missing there, or shorter.
 
-    A file only grows, and only the process that named it writes into it.
+    A file only grows, and only the process that named it writes into it. Files that cannot be read are left out. The
+    time of the last change is kept, since the newest reply to a question counts.
 
     Raises:
         StoreError: the disk is full, or the cache cannot be written.
@@ -104,13 +105,22 @@ def copy_verdicts(source: Path, target: Path, models: Iterable[str]) -> None:
     for model in models:
         for path in sorted((source / FOLDER / model).glob("*.jsonl")):
             copy = target / FOLDER / model / path.name
-            if _size(copy) < _size(path):
-                with suppress(UnicodeDecodeError, FileNotFoundError):  # damaged, or just deleted
-                    write_text(copy, read_text(path))
+            if _size(copy) >= _size(path):
+                continue
+            try:
+                text, changed = read_text(path), path.stat().st_mtime_ns
+            except (OSError, UnicodeDecodeError):
+                continue
+            write_text(copy, text)
+            with suppress(OSError):  # some folders of other machines have no times
+                os.utime(copy, ns=(changed, changed))
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else -1
+    try:
+        return path.stat().st_size if path.is_file() else -1
+    except OSError:
+        return -1
 
 
 def _written(path: Path) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from harness.core.judges import Reply
@@ -44,6 +45,7 @@ def test_verdicts_are_copied_between_caches(tmp_path: Path) -> None:
     store.add(Reply("b", "2"))
     copy_verdicts(here, there, key)
     (there / "verdicts" / "s" / "damaged.jsonl").write_bytes(b"\xff" * 1000)
+    os.mkfifo(there / "verdicts" / "s" / "pipe.jsonl")
     VerdictStore("other", there, None).add(Reply("c", "3"))
     copy_verdicts(there, tmp_path / "third", key)
     assert VerdictStore("s", tmp_path / "third", None).known() == {"a": Reply("a", "1"), "b": Reply("b", "2")}

@@ -127,6 +127,7 @@ def with_endpoint() -> dict[str, Any]:
     """Run the suite with the endpoint as its judge; kill the run while it asks, and resume it."""
     server = JudgeServer(contradictory, delay=seconds_of)
     sent: list[str] = []
+    read: list[str] = []
     with serving(server):
         words = ("run", "judged", "--model", "smollm2", "--confirm-seeds", "0", "--output", "judged-run",
                  "--judge", f"small-judge@{server.url}")  # fmt: skip
@@ -135,6 +136,7 @@ def with_endpoint() -> dict[str, Any]:
         def kill_once(count: int) -> int:
             if count == KILLED_AFTER:
                 sent.extend(server.sent)
+                read.extend(server.read)
                 first.send_signal(signal.SIGKILL)
             return 0
 
@@ -156,6 +158,7 @@ def with_endpoint() -> dict[str, Any]:
         "and to try the judge, before training": 1,
         "asked before the run was killed": before,
         "replies sent in whole before the kill": len(sent),
+        "and read by the run before the kill": len(read),
         "asked after it was resumed": after,
         "asked twice": before + after - questions - 1,
         "asked by rescoring": len(server.bodies) - before - after,
@@ -183,15 +186,15 @@ def ask_about_many(url: str, folder: Path) -> None:
 def killed_often() -> dict[str, Any]:
     """Kill a session that asks again and again, and count questions that are asked twice."""
     server, random = JudgeServer(delay=seconds_of), Random(0)
-    sent: set[str] = set()
-    lost: list[str] = []
+    sent, read = set[str](), set[str]()
+    again: list[str] = []
     folder = Path("killed-often").absolute()
     shutil.rmtree(folder, ignore_errors=True)
     with serving(server):
         for session in range(KILLS + 1):
             last = len(server.bodies) + random.randint(10, 60) if session < KILLS else None
             child = programs.start((sys.executable, "-c", ASKER, server.url, str(folder)))
-            server.refuse = _watch(server, sent, lost, last, child, random)
+            server.refuse = _watch(server, sent, read, again, last, child, random)
             child.wait()
             time.sleep(0.5)  # until the endpoint has noticed that nobody listens
     return {
@@ -199,28 +202,34 @@ def killed_often() -> dict[str, Any]:
         "questions": len(server.asked),
         "asked": sum(server.asked.values()),
         "asked twice": sum(server.asked.values()) - len(server.asked),
-        "of these, with a reply that was sent in whole before the kill": len(lost),
+        "of these, with a reply that was sent in whole before the kill": len(sent.intersection(again)),
+        "of these, with a reply that the session had read before the kill": len(read.intersection(again)),
     }
 
 
 def _watch(
     server: JudgeServer,
     sent: set[str],
-    lost: list[str],
+    read: set[str],
+    again: list[str],
     last: int | None,
     child: subprocess.Popen[bytes],
     random: Random,
 ) -> Callable[[int], int]:
-    """Note questions whose reply was sent before a kill. Kill the session a little after the question number `last`."""
+    """Note replies that were sent or read before a kill, and questions that are asked again.
+
+    The session is killed a little after the question number `last`.
+    """
 
     def kill() -> None:
         sent.update(server.sent)
+        read.update(server.read)
         child.send_signal(signal.SIGKILL)
 
     def watch(count: int) -> int:
         text = server.bodies[-1]["messages"][0]["content"]
-        if text in sent:
-            lost.append(text)
+        if server.asked[text]:
+            again.append(text)
         if count == last:
             threading.Timer(random.random() / 4, kill).start()
         return 0

@@ -63,6 +63,8 @@ class JudgeServer:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     """The questions whose replies were sent in whole."""
+    read: list[str] = field(default_factory=list)
+    """The questions whose replies were read to their ends: the other side closed the connection without a reset."""
     delay: Callable[[str], float] = lambda _: 0.0
     """How many seconds the reply to a question takes."""
     drips: bool = False
@@ -117,6 +119,8 @@ def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
             with suppress(OSError):
                 self.wfile.write(data)
                 found.sent.append(text)
+                if not self.rfile.read(1):
+                    found.read.append(text)
 
         def log_message(self, *_given: Any) -> None:
             pass

@@ -5,6 +5,7 @@ What a suite's assertions need is found by evaluating them: what is not stored y
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -100,7 +101,7 @@ class Asking:
         (found,) = Endpoint(own, key_of(own)).ask([question], stored.add)
         if isinstance(found, Unanswered):
             remedy = f"{found.remedy or 'check the address and the name of the model'}, then run the same command again"
-            later = f"`harness score RUN --judge {own.model}@{own.base_url}`"
+            later = f"`harness score RUN --judge {shlex.quote(f'{own.model}@{own.base_url}')}`"
             raise UsageError(
                 f"{title(own)} cannot judge, so nothing was trained: {found.reason}",
                 remedy=f"{remedy[0].upper()}{remedy[1:]}. Or leave out --judge (and `judge:` in suite.yaml) now, and "

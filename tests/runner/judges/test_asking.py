@@ -182,7 +182,7 @@ def test_a_killed_session_is_resumed_without_asking_twice(tmp_path: Path) -> Non
 
     def kill(count: int) -> int:
         if count == 20:
-            arrived.update(server.sent)
+            arrived.update(server.read)
             time.sleep(0.2)  # until these replies have arrived; the next ones are not due yet
             os.kill(child.pid, signal.SIGKILL)
         return 0
