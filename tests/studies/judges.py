@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -127,7 +128,6 @@ def with_endpoint() -> dict[str, Any]:
     """Run the suite with the endpoint as its judge; kill the run while it asks, and resume it."""
     server = JudgeServer(contradictory, delay=seconds_of)
     sent: list[str] = []
-    read: list[str] = []
     with serving(server):
         words = ("run", "judged", "--model", "smollm2", "--confirm-seeds", "0", "--output", "judged-run",
                  "--judge", f"small-judge@{server.url}")  # fmt: skip
@@ -136,7 +136,6 @@ def with_endpoint() -> dict[str, Any]:
         def kill_once(count: int) -> int:
             if count == KILLED_AFTER:
                 sent.extend(server.sent)
-                read.extend(server.read)
                 first.send_signal(signal.SIGKILL)
             return 0
 
@@ -158,7 +157,6 @@ def with_endpoint() -> dict[str, Any]:
         "and to try the judge, before training": 1,
         "asked before the run was killed": before,
         "replies sent in whole before the kill": len(sent),
-        "and read by the run before the kill": len(read),
         "asked after it was resumed": after,
         "asked twice": before + after - questions - 1,
         "asked by rescoring": len(server.bodies) - before - after,
@@ -186,15 +184,14 @@ def ask_about_many(url: str, folder: Path) -> None:
 def killed_often() -> dict[str, Any]:
     """Kill a session that asks again and again, and count questions that are asked twice."""
     server, random = JudgeServer(delay=seconds_of), Random(0)
-    sent, read = set[str](), set[str]()
-    again: list[str] = []
+    sent, read = Counter[str](), Counter[str]()
     folder = Path("killed-often").absolute()
     shutil.rmtree(folder, ignore_errors=True)
     with serving(server):
         for session in range(KILLS + 1):
             last = len(server.bodies) + random.randint(10, 60) if session < KILLS else None
             child = programs.start((sys.executable, "-c", ASKER, server.url, str(folder)))
-            server.refuse = _watch(server, sent, read, again, last, child, random)
+            server.refuse = _watch(server, sent, read, last, child, random)
             child.wait()
             time.sleep(0.5)  # until the endpoint has noticed that nobody listens
     return {
@@ -202,34 +199,39 @@ def killed_often() -> dict[str, Any]:
         "questions": len(server.asked),
         "asked": sum(server.asked.values()),
         "asked twice": sum(server.asked.values()) - len(server.asked),
-        "of these, with a reply that was sent in whole before the kill": len(sent.intersection(again)),
-        "of these, with a reply that the session had read before the kill": len(read.intersection(again)),
+        "of these, with a reply that was sent in whole before the kill": _asked_again(sent),
+        "of these, with a reply that the session had read before the kill": _asked_again(read),
     }
+
+
+def _asked_again(known: Counter[str]) -> int:
+    return sum(times > 1 for times in known.values())
 
 
 def _watch(
     server: JudgeServer,
-    sent: set[str],
-    read: set[str],
-    again: list[str],
+    sent: Counter[str],
+    read: Counter[str],
     last: int | None,
     child: subprocess.Popen[bytes],
     random: Random,
 ) -> Callable[[int], int]:
-    """Note replies that were sent or read before a kill, and questions that are asked again.
+    """Kill the session a little after the question number `last`.
 
-    The session is killed a little after the question number `last`.
+    A question is counted in `sent` or `read` if its reply was sent or read before a kill, and again if it is asked
+    after that.
     """
 
     def kill() -> None:
-        sent.update(server.sent)
-        read.update(server.read)
+        for known, texts in ((sent, server.sent), (read, server.read)):
+            known.update(set(texts) - known.keys())
         child.send_signal(signal.SIGKILL)
 
     def watch(count: int) -> int:
         text = server.bodies[-1]["messages"][0]["content"]
-        if server.asked[text]:
-            again.append(text)
+        for known in (sent, read):
+            if text in known:
+                known[text] += 1
         if count == last:
             threading.Timer(random.random() / 4, kill).start()
         return 0

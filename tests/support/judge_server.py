@@ -96,7 +96,11 @@ def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            length = int(self.headers["Content-Length"])
+            written = self.rfile.read(length)
+            if len(written) < length:  # the other side was killed
+                return
+            body = json.loads(written)
             with lock:
                 status, reply = found.reply(body, self.headers.get("Authorization", ""))
             data = json.dumps(reply).encode()

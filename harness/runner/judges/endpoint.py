@@ -165,9 +165,8 @@ class Endpoint:
         for attempt in range(TRIES):
             if self._stop.is_set():
                 return self._stopped(question)
-            found = self._attempt(question, attempt, begun)
+            found = self._attempt(question, store, attempt, begun)
             if isinstance(found, Reply):
-                store(found)
                 self._last = time.monotonic()
             if not isinstance(found, float):
                 return found
@@ -175,12 +174,14 @@ class Endpoint:
                 self.wait(found)
         return Unanswered(question, "the judge's endpoint refused the question")
 
-    def _attempt(self, question: Question, attempt: int, begun: float) -> Reply | Unanswered | float:
+    def _attempt(
+        self, question: Question, store: Callable[[Reply], None], attempt: int, begun: float
+    ) -> Reply | Unanswered | float:
         """Send a question. Return the reply, or the reason why there is none, or seconds until the next attempt."""
         is_short, pause = self._short, 2.0**attempt  # another thread may change `_short` meanwhile
         is_last, deadline = attempt == TRIES - 1, begun + SECONDS
         try:
-            return _reply(question, self._send(question, is_short, deadline), self.key)
+            return self._send(question, store, is_short, deadline)
         except _RefusedError as refused:
             if refused.status == 400 and not is_short:
                 self._short = True
@@ -228,7 +229,8 @@ class Endpoint:
         self._stop.set()
         return Unanswered(question, reason, remedy)
 
-    def _send(self, question: Question, is_short: bool, deadline: float) -> Any:
+    def _send(self, question: Question, store: Callable[[Reply], None], is_short: bool, deadline: float) -> Reply:
+        """Send a question, and store the reply before the connection is closed."""
         limits = {"max_completion_tokens": _TOKENS * 4} if is_short else {"max_tokens": _TOKENS, "temperature": 0}
         message = {"role": "user", "content": question.text}
         body = {"model": self.judge.model, "messages": [message], **limits}
@@ -242,7 +244,9 @@ class Endpoint:
         opener = urllib.request.build_opener(_NoRedirects, *([urllib.request.ProxyHandler({})] if is_here else ()))
         try:
             with opener.open(request, timeout=max(0.1, deadline - time.monotonic())) as response:
-                text = self._read(response, _LARGEST + 1, deadline)
+                reply = _reply(question, _parsed(self._read(response, _LARGEST + 1, deadline)), self.key)
+                store(reply)
+                return reply
         except urllib.error.HTTPError as error:
             with error:
                 words = self._read(error, 2000, deadline).decode(errors="replace")
@@ -250,12 +254,6 @@ class Endpoint:
             host = _host(error.headers.get("Location", "")) if 300 <= error.code < 400 else ""
             seconds = float(after) if after.isdecimal() else 0.0
             raise _RefusedError(error.code, self._clean(words), seconds, self._clean(host)) from None
-        if len(text) > _LARGEST:
-            raise _WrongReplyError(f"replied with more than {_LARGEST >> 20} MiB")
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            raise _WrongReplyError("replied with something that is not JSON") from None
 
     def _read(self, response: Any, most: int, deadline: float) -> bytes:
         """Return at most so many bytes of a response. The timeout of the connection is that of one packet."""
@@ -305,6 +303,15 @@ def _host(url: str) -> str:
         return urlsplit(url).netloc.rpartition("@")[2] or url or "another address"
     except ValueError:
         return "another address"
+
+
+def _parsed(text: bytes) -> Any:
+    if len(text) > _LARGEST:
+        raise _WrongReplyError(f"replied with more than {_LARGEST >> 20} MiB")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise _WrongReplyError("replied with something that is not JSON") from None
 
 
 def _reply(question: Question, found: Any, key: str) -> Reply:
