@@ -88,8 +88,9 @@ def plan(
         what = named_workload(model, loaded, rehearsal)
     except ModelError:
         what = None
-    if outlook := naming.outlook(naming.with_judge(loaded, judge or naming.permitted(loaded)), planned):
-        echo(outlook)
+    judged = naming.with_judge(loaded, naming.permitted(loaded) if judge is None else judge)
+    for line in filter(None, [naming.notice(judged), naming.outlook(judged, planned)]):
+        echo(line)
     for line in pass_lines(planned, planned_composition(planned, what, width, target), places):
         echo(line)
     for line in race_lines(loaded, planned, what) if race else ():

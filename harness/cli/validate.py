@@ -34,6 +34,7 @@ def validate(suite: Path, skip_unsupported: bool, root: Path | None, judge: str 
     load_pool(Path(loaded.folder))
     for plan in plans:
         rehearsal_of(loaded, plan)
-    judged = naming.notice(naming.with_judge(loaded, judge or naming.permitted(loaded)))
-    warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded), judged]))
+    judged = naming.with_judge(loaded, naming.permitted(loaded) if judge is None else judge)
+    about_judge = (naming.notice(judged), *(naming.outlook(judged, plan) for plan in plans))
+    warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded), *about_judge]))
     suite_table(loaded, plans, warnings)

@@ -26,7 +26,7 @@ from harness.models.resolving import resolve
 from harness.models.token_check import check_tokens
 from harness.runner.judges.naming import prepared, with_judge
 from harness.runner.request import Request
-from harness.scoring import code_of, missing_extras
+from harness.scoring import Scoring, code_of, missing_extras, unusable_code
 from harness.storage.locations import RUNS
 from harness.storage.runs import RunStore, claim_run, open_run
 from harness.suites import load_suite
@@ -138,14 +138,19 @@ def _check_trainable(suite: Suite) -> None:
 def check_code(suite: Suite, allowed: bool) -> None:
     """Refuse a suite that runs code, unless code is allowed, or that needs an extra that is not installed.
 
+    If code is allowed, files of code are run once, to find the functions that the suite names.
+
     Raises:
-        UsageError: the suite runs code that is not allowed, or needs an extra.
+        UsageError: the suite runs code that is not allowed, or needs an extra, or names a function that is not there.
     """
     code = code_of(assertion for case in suite.cases for assertion in case.assertions)
     if code and not allowed:
         raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
-    for extra, kind in missing_extras(assertion for case in suite.cases for assertion in case.assertions).items():
+    assertions = [assertion for case in suite.cases for assertion in case.assertions]
+    for extra, kind in missing_extras(assertions).items():
         raise UsageError(f"{kind} needs the extra {extra.name}, which is not installed", remedy=extra.remedy)
+    if allowed and (problem := unusable_code(assertions, Scoring(Path(suite.folder), allow_code=True))):
+        raise UsageError(problem, remedy="Correct the name of the function in suite.yaml, or its file.")
 
 
 def _content(suite: Suite) -> dict[str, object]:

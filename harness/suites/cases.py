@@ -416,6 +416,9 @@ class _CaseBuilder:
             text = self.context.files.text(file.removeprefix("./"), document, location) if file else ""
             if kind.value.unsupported_file and (missing := kind.value.unsupported_file(text)):
                 raise UnsupportedError(f"{kind.name} {missing}")
+            if kind.value.misnamed and (problem := kind.value.misnamed(value, text) if file else ""):
+                what, _, remedy = problem.partition("\n")
+                raise document.wrong(f"{kind.name} {what}", remedy, location)
             self.notices.runs_code(f"{kind.name} {name}", document.place(location))
         if isinstance(value, dict) and "reference" in value:
             return {**value, "reference": self.fill_nested(value["reference"], (*location, "reference"), document)}

@@ -168,7 +168,8 @@ def test_code_beside_the_suite_is_noted() -> None:
         "{type: evaluate, value: file://mine.py}, {type: evaluate, value: accuracy}]"
     )
     lines = "\n  ".join(text.splitlines())
-    found = suite(f"tests:\n- {lines}", judges_dot_py="", mine_dot_py="")
+    judges = "def get_assert(output, context): return True\ndef f(output, context): return True"
+    found = suite(f"tests:\n- {lines}", judges_dot_py=judges, mine_dot_py="")
     assert [a.value for a in found.cases[0].assertions] == [
         "judges.py:get_assert", "judges.py:f", {"metric": "mine.py"}, {"metric": "accuracy"},
     ]  # fmt: skip
