@@ -107,11 +107,8 @@ def check_steps(suite: Suite, plan: Plan) -> None:
         if decay and not settings.packing and warmup + int(decay) > steps:
             what = f"{warmup} of warmup and {decay} of decay are more than the {steps} steps of the training"
             remedy = f"Write num_decay_steps: {max(0, steps - warmup)} or less, or raise epochs."
-            raise GridError(
-                f"{variant.name}: {what}",
-                remedy=remedy,
-                place=Place(str(Path(suite.folder) / "grids" / f"{plan.grid}.yaml")),
-            )
+            place = Place(str(Path(suite.folder) / "grids" / f"{plan.grid}.yaml"))
+            raise GridError(f"{variant.name}: {what}", remedy=remedy, place=place)
 
 
 def expected_longest(lengths: Sequence[int], size: int) -> float:
