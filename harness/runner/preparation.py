@@ -18,6 +18,7 @@ from harness.core.settings import Plan, fusible
 from harness.core.suite import Assertion, Case, Split, Suite
 from harness.core.turn_tokens import TurnTokens, token_key
 from harness.hardware.environment import machine, provenance, stack_versions
+from harness.hardware.estimate.batches import check_steps
 from harness.hardware.gpu import Gpu, gpu
 from harness.models import foreign_adapters
 from harness.models.foreign_files import read_object
@@ -58,6 +59,7 @@ def prepare(
     if plan.search:
         check_optuna()
     _check_trainable(suite)
+    check_steps(suite, plan)
     rehearsal = rehearsal_of(suite, plan)
     model = resolve(request.model, conversions=Conversions(report=report))
     tokens = _check_tokens(suite, plan, model)
