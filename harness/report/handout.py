@@ -9,6 +9,8 @@ from harness.analysis.recommendation import recommend
 from harness.core import training_script
 from harness.core.run_results import Results
 from harness.report import formatting, headline
+from harness.report.charts import memory_fit
+from harness.report.charts.drawing import Chart
 from harness.report.first_screen import FirstScreen, first_screen
 from harness.report.headline import Excerpt
 
@@ -32,6 +34,8 @@ class Handout:
     """Python code of the settings, without the rows that rehearsal adds; empty if they are not recommended."""
     rehearsal: bool
     """Whether these settings add rows to the training data."""
+    fits: Chart | None
+    """For a model with random weights: which trainings fit in memory."""
     limits: tuple[str, ...]
     """What may not be concluded."""
 
@@ -53,6 +57,7 @@ def handout(results: Results, now: str) -> Handout:
         if best and best.settings and advice.script
         else "",
         rehearsal=bool(best and best.settings and best.settings.rehearsal),
+        fits=memory_fit.memory_fit(results) if results.run.model.shape_only else None,
         limits=tuple(_limits(results)),
     )
 
@@ -73,6 +78,8 @@ def _short(text: str) -> str:
 
 def _limits(results: Results) -> list[str]:
     run, found = results.run, [formatting.banner(results.run.model)]
+    if run.model.shape_only:
+        return [*filter(None, found), "The weights were random: nothing here says how well a model learns or answers."]
     found.append(
         f"The settings were tried on {run.model.name} with the suite {run.suite.name}. Other models and other data "
         "learn and forget differently."

@@ -128,7 +128,7 @@ FIGURES = (
     r"( retain cases form )(\d+)( clusters)",
     r'(<td class="n (?:better|worse|unclear)" title="[^"]*">[+-])(\d+)(</td>)',  # a difference of two variants
     r'(<b>)(\d+)(%</b> <span>of the )',  # the first screen: what was learned
-    r'(<b>)(\d+)(\.?\d* points</b> <span>of what)',  # and what was lost
+    r'(<b>)(\d+)(\.?\d* points lost</b> <span>of what)',  # and what was lost
     r'(<ul class="chips".*?</span> )(\d+)(e-\d+</li>)',  # a setting
     r'(<td class="h [a-z0-9]+" title="[^"]*">[−+])(\d+)()',  # cases of a kind
     r'(: kept )(\d+)(\.?\d*, lost )',
