@@ -232,24 +232,28 @@ def _chips(page: Page) -> None:
 
 
 def _next(page: Page) -> None:
-    """Check in what the next trials differ from the variant that is named as nearest."""
     from tests.studies.recompute import text
-    from tests.studies.recomputed.charts import shown_setting
 
     for item in (item for section in page.html.all("section", id="try") for item in section.all("li")):
-        words = text(item)
-        if not words.startswith("Train once more like "):
-            continue
-        names = [
-            v["name"]
-            for v in page.run.variants
-            if words.startswith(f"Train once more like {' '.join(v['name'].split())}, but ")
-        ]
-        [near] = names[:1] or [""]
-        settings = page.run.outcome(near)["settings"] if near else {}
-        values = {shown_setting(name, value) for name, value in settings.items()}
-        for old in re.findall(r" instead of (.+?)(?:, (?=[a-z])| and (?=[a-z])|\.$)", words):
-            page.checks.equal("next", f"{old} in {words!r}", str(old in values), "True")
+        in_next(page, text(item))
+
+
+def in_next(page: Page, words: str) -> None:
+    """Check in what a next trial differs from the variant that is named as nearest."""
+    from tests.studies.recomputed.charts import shown_setting
+
+    if not words.startswith("Train once more like "):
+        return
+    names = [
+        v["name"]
+        for v in page.run.variants
+        if words.startswith(f"Train once more like {' '.join(v['name'].split())}, but ")
+    ]
+    [near] = names[:1] or [""]
+    settings = page.run.outcome(near)["settings"] if near else {}
+    values = {shown_setting(name, value) for name, value in settings.items()}
+    for old in re.findall(r" instead of (.+?)(?:, (?=[a-z])| and (?=[a-z])|\.$)", words):
+        page.checks.equal("next", f"{old} in {words!r}", str(old in values), "True")
 
 
 @dataclass
