@@ -111,8 +111,8 @@ class _Moments:
         kept = [self._fieller(of_cases, of_seeds)]
         kept += _floor(ratio, of_cases * self.effect / (self.cases * self.base), of_seeds / self.base**2)
         low, high = 1 - max(high for _, high in kept), 1 - min(low for low, _ in kept)
-        # A variant that passes every case keeps 1 / B of what the base passes. If an end is beyond this and beyond twice
-        # what the base passes, the base passes too few cases to limit a gain.
+        # A variant that passes every case keeps 1 / B of what the base passes. If an end is beyond this and beyond
+        # twice what the base passes, the base passes too few cases to limit a gain.
         return NetLoss(1 - ratio, low if low >= min(-1.0, 1 - 1 / self.base) else -math.inf, high)
 
     def _fieller(self, of_cases: float, of_seeds: float) -> tuple[float, float]:

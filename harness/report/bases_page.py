@@ -23,12 +23,11 @@ from harness.report.headline import chosen, highest_pass_rate
 from harness.report.kinds import KindCell, of_variant, place
 from harness.report.pass_rates import RoleScores, scores_by_role, shared_cases
 
-
 VERDICTS = {
     Finding.CONFIRMED.value: "Held-out cases under fresh seeds show a gain, and a loss below the suite's margin.",
     Finding.NOT_CONFIRMED.value: "A variant was chosen, but nothing of this has been shown on held-out cases.",
     Finding.REFUTED.value: "Held-out cases under fresh seeds speak against the chosen variant.",
-    "nothing chosen": "No variant is shown to learn and to keep enough. The figures are those of the highest pass rate.",
+    "nothing chosen": "No variant is shown to learn and to keep enough. The figures are of the highest pass rate.",
     "random weights": "Only time and memory mean something.",
 }
 """What each verdict on a run means."""

@@ -115,7 +115,9 @@ def kind_of(cases: Sequence[Case]) -> dict[str, str]:
         own = [case for case in cases if case.role is role]
         firsts = Counter(name.split("-")[0] for name in {names[case.id] for case in own})
         short = {
-            case.id: f"{names[case.id].split('-')[0]}{JOINED}" if firsts[names[case.id].split("-")[0]] > 1 else names[case.id]
+            case.id: f"{names[case.id].split('-')[0]}{JOINED}"
+            if firsts[names[case.id].split("-")[0]] > 1
+            else names[case.id]
             for case in own
         }
         shared = Counter(short.values())

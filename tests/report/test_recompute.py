@@ -197,8 +197,8 @@ def test_a_wrong_figure_is_found(folder: Path) -> None:
 
 
 HANDOUT = (
-    r'(<b>)(\d+)(%</b> <span>of the )',
-    r'(<b>)(\d+)(\.?\d* points lost</b>)',
+    r"(<b>)(\d+)(%</b> <span>of the )",
+    r"(<b>)(\d+)(\.?\d* points lost</b>)",
     r"(<small>gained in )(\d+)( of \d+ seeds)",
     r"(lora_alpha=)(\d+)(,)",
 )

@@ -61,7 +61,7 @@ def test_figures_of_format_2_are_dropped() -> None:
 
 
 def test_bounds_of_format_3_are_dropped(tmp_path: Path) -> None:
-    """If results of format 3 are read, losses, whose bounds followed older rules, are removed; answers and costs stay."""
+    """If results of format 3 are read, losses are removed, since older rules bounded them; answers and costs stay."""
     whole, store = results(3, 6, confirm=0, failures=False), RunStore(tmp_path)
     store.write_results(whole, (), lambda: "")
     path = tmp_path / "results.json"

@@ -78,7 +78,7 @@ def check_code(page: Page) -> None:
 
 
 def check_bases(pages: Sequence[Page], names: Sequence[str]) -> None:
-    """Check the page of several runs. Each page has the same HTML and one of the runs; `names` are those of the bases."""
+    """Check the page of several runs: each of `pages` has its HTML and one of the runs. `names`: the bases."""
     _answer(pages, names)
     _rows(pages, names)
     _chart(pages, names)
@@ -249,5 +249,3 @@ def check_adapters(page: Page) -> None:
 def _share(page: Page, name: str) -> float:
     rate = page.run.rate(name, (page.run.objective,))
     return rate.passed / rate.total if rate.total else 0.0
-
-
