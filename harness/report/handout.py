@@ -42,7 +42,8 @@ class Handout:
 
 def handout(results: Results, now: str) -> Handout:
     """Return the content of the handout. `now` is the time of writing."""
-    best = headline.chosen(results)
+    shape = results.run.model.shape_only
+    best = None if shape else headline.chosen(results)
     compared = best.name if best else headline.highest_pass_rate(results)
     shown = next((v for v in results.variants if v.name == compared), None)
     advice = recommend(results)
@@ -52,12 +53,12 @@ def handout(results: Results, now: str) -> Handout:
         title=f"{results.run.suite.name} · {results.run.model.name}",
         name=best.name if best else "",
         first=first_screen(results, best, shown, next_steps(results)),
-        excerpts=_both_ways(headline.excerpts(results, compared)),
+        excerpts=() if shape else _both_ways(headline.excerpts(results, compared)),
         script=training_script.script(best.settings, results.run.provenance.machine, best.seeds[0])
         if best and best.settings and advice.script
         else "",
         rehearsal=bool(best and best.settings and best.settings.rehearsal),
-        fits=memory_fit.memory_fit(results) if results.run.model.shape_only else None,
+        fits=memory_fit.memory_fit(results) if shape else None,
         limits=tuple(_limits(results)),
     )
 

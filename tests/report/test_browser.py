@@ -208,7 +208,7 @@ def test_every_control_is_reached_by_keyboard(kind: str, load: Open) -> None:
 
 
 def test_print(load: Open) -> None:
-    """A report of 60 variants has at most 12 sheets in print, with at most 40 of them in its table; a handout has one."""
+    """A report of 60 variants prints on at most 12 sheets, with 40 of them in its table; a handout prints on one."""
     page = load(render(results(60, 30, hostile=False, confirm=12), now="now"))
     assert sheets(page) <= 12
     page.emulate_media(media="print")
