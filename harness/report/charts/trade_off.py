@@ -32,6 +32,7 @@ from harness.report.charts.drawing import (  # fmt: skip
     layered,
     svg,
 )
+from harness.report.charts.learned_lost import MANY
 from harness.report.clusters import clustered
 from harness.report.formatting import ABSENT, ALLOCATOR, counts, parameters, percent, status
 from harness.report.pass_rates import ScoresByRole, Span
@@ -41,8 +42,6 @@ NEAR = 0.5
 """The limit of the memory axis is drawn if a training needs at least this share of it."""
 MARK = 6
 """Half the width of a mark, in pixels."""
-MANY = 30
-"""With more variants than this, only the best one and those on the Pareto front have a label."""
 LIFT = 4
 """Distance between a label and the Pareto front below it, in points of pass rate."""
 SHAPES = {
@@ -420,17 +419,12 @@ def _names(shown: Sequence[dict[str, Any]], x: Any) -> Any:
 def labels(
     points: Sequence[Point], domain: Sequence[float], base: float | None, width: int, logarithmic: bool = True
 ) -> list[dict[str, Any]]:
-    """Place a label beside each mark, moved up or down if it would overlap another label or mark.
-
-    With many variants, only the best one and those on the Pareto front have a label.
-    """
+    """Place a label beside each mark (of many, the best one and the Pareto front's), off other labels and marks."""
     taken = [] if base is None else [_base_label(100 * base, width)]
     lines = {point.number for line in front(points) for point in line}
     places = {point.number: _place(point.cost or domain[0], domain, logarithmic) for point in points}
-    marks = {
-        point.number: _Box(places[point.number] - MARK / width, places[point.number] + MARK / width, point.quality or 0)
-        for point in points
-    }
+    beside, half = {p.number: p.quality or 0 for p in points}, MARK / width
+    marks = {n: _Box(at - half, at + half, beside[n]) for n, at in places.items()}
     found = []
     for point in sorted(points, key=lambda p: (p.kind != BEST, -(p.quality or 0), p.number)):
         if len(points) > MANY and point.kind != BEST and point.number not in lines:
