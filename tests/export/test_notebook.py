@@ -31,7 +31,7 @@ from harness.models.resolving import POCKET
 from harness.models.tokenizer_files import read_tokenizer
 from harness.storage.manifest import verify_manifest
 from harness.storage.runs import RunStore
-from tests.support.trained_run import inside, source_of
+from tests.support.trained_run import inside, small_run, source_of
 
 HOSTILE = [
     "'''\"\"\"\nimport os; os.mkdir('pwned')\n'''",
@@ -270,24 +270,37 @@ def test_any_text_survives_its_literal(text: str) -> None:
 # --- execution -------------------------------------------------------------------------------------------------
 
 
+GRID = r"""
+settings: {epochs: 6, batch_size: 2, warmup: 0.1, rank: 4, alpha: 8, learning_rate: 2e-3, weight_decay: 0.1}
+rows:
+  - loraplus_lr_ratio: 16
+    target_modules: '.*\.(q|v)_proj'
+    scheduler: cosine_with_min_lr
+    lr_scheduler_kwargs: {min_lr_rate: 0.2}
+"""
+
+
 @pytest.mark.slow
-def test_the_notebook_gives_the_answers_of_the_run(trained_run: RunStore, tmp_path: Path, capsys: Any) -> None:
-    """The notebook runs from top to bottom without a GPU, and gives the answers of a run with SFTTrainer."""
+def test_the_notebook_gives_the_answers_of_the_run(tmp_path: Path, capsys: Any) -> None:
+    """The notebook runs from top to bottom without a GPU, and gives the answers of a run with SFTTrainer.
+
+    The variant has LoRA+, a pattern of target modules and a scheduler with options.
+    """
     from nbclient import NotebookClient
 
-    run = trained_run.manifest()
-    assert run.engine is Engine.REFERENCE
+    store = small_run(tmp_path, Engine.REFERENCE, GRID)
+    run = store.manifest()
     capsys.readouterr()  # drop what the training printed
-    with inside(folder := trained_run.root.parents[2]):
-        assert main(["export", str(trained_run.root), run.plan.variants[0].name, "--to", "notebook"]) == 0
-    path = folder / Path(capsys.readouterr().out.strip())
+    with inside(tmp_path):
+        assert main(["export", str(store.root), run.plan.variants[0].name, "--to", "notebook"]) == 0
+    path = tmp_path / Path(capsys.readouterr().out.strip())
     verify_manifest(path.parent)
     book = nbformat.read(path, as_version=4)
     (tmp_path / "colab").mkdir()
     resources = {"metadata": {"path": str(tmp_path / "colab")}}
     NotebookClient(book, timeout=1800, kernel_name="python3", resources=resources).execute()
     answers = json.loads((tmp_path / "colab" / "answers.json").read_text(encoding="utf-8"))
-    before, after = sorted(trained_run.records(), key=lambda record: record.settings is not None)
+    before, after = sorted(store.records(), key=lambda record: record.settings is not None)
     wanted = {case.id for case in run.suite.of(Split.MAIN)}
     assert {a["id"]: a["before"] for a in answers} == {i: before.answers[i][0].text for i in wanted}
     assert {a["id"]: a["after"] for a in answers} == {i: after.answers[i][0].text for i in wanted}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core import device_profiles
+from harness.core.engines import Engine
 from harness.export.source import Source, find
 from harness.runner.benchmark import run
 from harness.runner.executors.inline import Inline
@@ -30,13 +31,13 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def small_run(folder: Path) -> RunStore:
+def small_run(folder: Path, engine: Engine = Engine.AUTO, grid: str = ONE) -> RunStore:
     """Run the suite `small` with one variant of the pocket model, in this process."""
     from harness.engine.worker import work
 
-    small_suite(folder, grid=ONE)
+    small_suite(folder, grid=grid)
     with inside(folder):
-        request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=0)
+        request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=0, engine=engine)
         store, _ = run(request, Inline(work))
     return RunStore(folder / store.root)
 
