@@ -49,6 +49,8 @@ def test_the_converter_is_searched_in_order(tmp_path: Path, monkeypatch: pytest.
     for folder in (named, on_path, llama_cpp.home()):
         folder.mkdir(parents=True)
         (folder / llama_cpp.CONVERTER).touch(mode=0o755)
+    with pytest.raises(ExportError, match=llama_cpp.LORA_CONVERTER):
+        llama_cpp.converter(script=llama_cpp.LORA_CONVERTER)
     assert llama_cpp.converter().parent == llama_cpp.home()
     monkeypatch.setenv("PATH", str(on_path))
     assert llama_cpp.converter().parent == on_path
@@ -82,9 +84,8 @@ class Pip:
 
 
 VENDOR = f"llama_cpp_python-{llama_cpp.VERSION}/vendor/llama.cpp"
-HELD = [
-    f"{VENDOR}/{name}" for name in (llama_cpp.CONVERTER, "conversion/base.py", "gguf-py/gguf/a.py", "LICENSE", "x.cpp")
-]
+CONVERTERS = (llama_cpp.CONVERTER, llama_cpp.LORA_CONVERTER)
+HELD = [f"{VENDOR}/{name}" for name in (*CONVERTERS, "conversion/base.py", "gguf-py/gguf/a.py", "LICENSE", "x.cpp")]
 
 
 def test_install_checks_the_hash_and_keeps_the_converter() -> None:
@@ -94,7 +95,7 @@ def test_install_checks_the_hash_and_keeps_the_converter() -> None:
     assert f"=={llama_cpp.VERSION} --hash=sha256:{llama_cpp.SHA256}" in pip.pinned
     assert "--require-hashes" in pip.commands[0]
     assert pip.commands[1][-1].endswith(f"llama_cpp_python-{llama_cpp.VERSION}.tar.gz")
-    assert sorted(path.name for path in folder.iterdir()) == ["LICENSE", "conversion", llama_cpp.CONVERTER, "gguf-py"]
+    assert sorted(path.name for path in folder.iterdir()) == ["LICENSE", "conversion", *CONVERTERS, "gguf-py"]
     assert llama_cpp.converter().parent == folder
     assert not list(folder.parent.glob(".partial*"))
 
