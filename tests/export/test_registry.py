@@ -53,7 +53,7 @@ def test_the_command_has_all_its_options() -> None:
     names = {word for each in command.get_params(click.Context(command)) for word in each.opts}
     assert names == {
         *("run", "variants", "--to", "--seed", "--mode", "--dtype", "--quant", "--llama-cpp"),
-        *("--repo", "--what", "--public", "--dry-run", "--base-only", "--output", "--quiet", "-h", "--help"),
+        *("--repo", "--what", "--public", "--dry-run", "--base-only", "--lora", "--output", "--quiet", "-h", "--help"),
     }
 
 

@@ -205,7 +205,7 @@ def llama_cli_command(source: Source, file: Path) -> str:
 
 def _make(request: ExportRequest, options: GgufOptions) -> str:
     if options.base_only:
-        return str(_export_base(request, options))
+        return str(export_base(request, options))
     made = export_gguf(request, options, output=request.output)
     request.show_progress(instructions(request.run, request.source, made))
     return str(made)
@@ -220,7 +220,8 @@ def export_gguf(request: ExportRequest, options: QuantOptions, *, output: Path |
     return to_gguf(request.source, merged, request.folder, wanted)
 
 
-def _export_base(request: ExportRequest, options: GgufOptions) -> Path:
+def export_base(request: ExportRequest, options: QuantOptions) -> Path:
+    """Convert the base model without the adapter as the command-line options say, and return the file's path."""
     bare, wanted = request.source.bare, GgufRequest(options.quant, request.output, options.llama_cpp)
     check_tools(bare, wanted)
     merged = export_merged(replace(request, source=bare), options, output=None)

@@ -117,14 +117,14 @@ def instructions(run: Path, source: Source, file: Path) -> str:
     return "\n".join(lines)
 
 
+def export_gguf_lora(request: ExportRequest, llama_cpp: Path | None) -> Path:
+    """Convert the adapter of a request, and return the file's path."""
+    check = request.engine.check_adapter
+    return to_gguf_lora(request.source, request.folder, output=request.output, llama_cpp=llama_cpp, check=check)
+
+
 def _make(request: ExportRequest, options: GgufLoraOptions) -> str:
-    made = to_gguf_lora(
-        request.source,
-        request.folder,
-        output=request.output,
-        llama_cpp=options.llama_cpp,
-        check=request.engine.check_adapter,
-    )
+    made = export_gguf_lora(request, options.llama_cpp)
     request.show_progress(instructions(request.run, request.source, made))
     return str(made)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.core.conversations import messages_of
@@ -18,10 +18,11 @@ from harness.core.export import ExportKind, ExportRecord
 from harness.core.suite import Case, Message
 from harness.export.go_template import REMEDY, GoTemplate, first_difference, translate
 from harness.export.llama_cpp import check_binding, vocabulary
-from harness.export.output_folders import RECORD, begin, commit, existing
-from harness.export.protocol import Exporter, ExportRequest
+from harness.export.output_folders import RECORD, add, begin, commit, existing
+from harness.export.protocol import Exporter, ExportRequest, option
 from harness.export.source import Source
-from harness.export.targets.gguf import QuantOptions, export_gguf
+from harness.export.targets.gguf import QuantOptions, export_base, export_gguf
+from harness.export.targets.gguf_lora import export_gguf_lora
 from harness.models.conversation_tokens import Conversations
 from harness.models.tokenizer_files import read_tokenizer
 from harness.storage.files import write_text, writing
@@ -30,6 +31,16 @@ from harness.storage.records import read_record
 MODELFILE = "Modelfile"
 Tokenise = Callable[[str], list[int]]
 """A function that tokenizes a text as llama.cpp does for Ollama: with the tokens that it puts before each text."""
+
+
+@dataclass(frozen=True)
+class OllamaOptions(QuantOptions):
+    """Command-line options of `--to ollama`."""
+
+    lora: bool = field(
+        default=False,
+        metadata=option("Use the base model's GGUF file and the adapter's, which share a folder, not a merged model."),
+    )
 
 
 @dataclass(frozen=True)
@@ -70,16 +81,16 @@ def asked_by_ollama(source: Source, case: Case) -> Sequence[Message]:
     return (Message("system", system), *case.messages)
 
 
-def modelfile(source: Source, file: str, template: GoTemplate, stops: Sequence[str]) -> str:
-    """Write the Modelfile for a GGUF file in the same folder.
+def modelfile(source: Source, file: str, template: GoTemplate, stops: Sequence[str], lora: str = "") -> str:
+    """Write the Modelfile for a GGUF file, and the file of an adapter if one is given, in the same folder.
 
     Raises:
         ExportError: a text of the suite cannot be written in a Modelfile.
     """
     suite = source.run.suite
     lines = [
-        "# In this folder, run: ollama create NAME -f Modelfile",
         f"FROM ./{file}",
+        *([f"ADAPTER ./{lora}"] if lora else []),
         f"TEMPLATE {quoted(template.source(), 'the template')}",
         *([f"SYSTEM {quoted(suite.system_prompt, 'the system prompt')}"] if suite.system_prompt else []),
         *(f"PARAMETER stop {quoted(stop, 'a stop text')}" for stop in dict.fromkeys(stops)),
@@ -111,7 +122,7 @@ _REWORD = "Change the text in suite.yaml and run the suite again, or use llama.c
 def to_ollama(
     source: Source, file: Path, found: Translation, folder: Path, *, output: Path | None, tokenise: Tokenise
 ) -> Path:
-    """Write a folder with the GGUF file and its Modelfile, and return the path of the Modelfile.
+    """Write a folder with the GGUF file of a merged model and its Modelfile, and return the path of the Modelfile.
 
     Raises:
         ExportError: llama.cpp begins conversations otherwise than the run, or a text cannot be written in a Modelfile.
@@ -119,21 +130,43 @@ def to_ollama(
     """
     of = read_record(file.parent / RECORD, ExportRecord)
     final = output or folder / f"{source.label}-ollama-{of.dtype}"
-    begins = "".join(found.conversations.vocabulary.text(token) for token in tokenise(""))
-    template = found.template.without(begins)
-    text = modelfile(source, file.name, template, found.stops)
-    cases = source.run.suite.cases
-    asked = found.conversations.asked([(case.id, messages_of(source.run.suite, case)) for case in cases])
-    texts = [template.render(asked_by_ollama(source, case)) for case in cases]
-    same = sum(tokenise(text) == ids for text, ids in zip(texts, asked, strict=True))
-    record = replace(of, kind=ExportKind.OLLAMA, note=f"{_note(found, same)} {of.note}")
+    template, note = _checked(source, found, tokenise)
+    record = replace(of, kind=ExportKind.OLLAMA, note=f"{note} {of.note}")
     if existing(final, record):
         return final / MODELFILE
     made = begin(final, file.stat().st_size)
     _link(file, made / file.name)
-    write_text(made / MODELFILE, text)
+    write_text(made / MODELFILE, modelfile(source, file.name, template, found.stops))
     commit(made, final, record, {})
     return final / MODELFILE
+
+
+def lora_to_ollama(source: Source, base: Path, lora: Path, found: Translation, *, tokenise: Tokenise) -> Path:
+    """Write a Modelfile for an adapter over the base model's GGUF file, in the folder of both, and return its path.
+
+    Raises:
+        ExportError, StoreError: as `to_ollama` does.
+    """
+    of, own = (read_record(path.with_name(f"{path.name}.json"), ExportRecord) for path in (base, lora))
+    template, note = _checked(source, found, tokenise)
+    text = modelfile(source, base.name, template, found.stops, lora.name)
+    note = f"{note} {own.note} {of.note}"
+    record = replace(own, kind=ExportKind.OLLAMA, dtype=of.dtype, evaluated=of.evaluated, note=note)
+    file = lora.with_name(f"{lora.stem}-{of.dtype}.{MODELFILE}")
+    return add(file, len(text), record, lambda path: write_text(path, text))
+
+
+def _checked(source: Source, found: Translation, tokenise: Tokenise) -> tuple[GoTemplate, str]:
+    """Return the template without what llama.cpp puts before each text, and how it was compared.
+
+    Raises:
+        ExportError: llama.cpp begins conversations otherwise than the run.
+    """
+    known, suite = found.conversations, source.run.suite
+    template = found.template.without("".join(known.vocabulary.text(token) for token in tokenise("")))
+    asked = known.asked([(case.id, messages_of(suite, case)) for case in suite.cases])
+    texts = [template.render(asked_by_ollama(source, case)) for case in suite.cases]
+    return template, _note(found, sum(tokenise(text) == ids for text, ids in zip(texts, asked, strict=True)))
 
 
 def _note(found: Translation, same: int) -> str:
@@ -154,20 +187,26 @@ def _link(file: Path, to: Path) -> None:
             shutil.copyfile(file, to)
 
 
-def _make(request: ExportRequest, options: QuantOptions) -> str:
+def _make(request: ExportRequest, options: OllamaOptions) -> str:
     check_binding()
     found = translation(request.source)
     modelfile(request.source, "FILE.gguf", found.template, found.stops)  # refuses texts before the long conversion
-    file = export_gguf(request, options, output=None)
-    with vocabulary(file) as tokenise:
-        made = to_ollama(request.source, file, found, request.folder, output=request.output, tokenise=tokenise)
-    request.show_progress(f"In {made.parent}, run: ollama create NAME -f {MODELFILE}")
+    if options.lora:
+        lora = export_gguf_lora(request, options.llama_cpp)
+        base = export_base(request, options)
+        with vocabulary(base) as tokenise:
+            made = lora_to_ollama(request.source, base, lora, found, tokenise=tokenise)
+    else:
+        file = export_gguf(request, options, output=None)
+        with vocabulary(file) as tokenise:
+            made = to_ollama(request.source, file, found, request.folder, output=request.output, tokenise=tokenise)
+    request.show_progress(f"In {made.parent}, run: ollama create NAME -f {made.name}")
     return str(made)
 
 
 EXPORTER = Exporter(
     ExportKind.OLLAMA,
-    "the merged model for Ollama: a GGUF file, and a Modelfile with template, system prompt and stop texts",
-    QuantOptions,
+    "a GGUF file for Ollama, with a Modelfile: template, system prompt and stop texts of the run",
+    OllamaOptions,
     _make,
 )

@@ -1,0 +1,157 @@
+"""Compares adapters as GGUF files, over one GGUF file of the base model, with the model that a run evaluated.
+
+    python -m tests.studies.lora_gguf RUN VARIANT --output reports/studies/lora-gguf.json
+
+Needs llama.cpp (`harness doctor --install-llama-cpp`). Runs on a CPU. For every variant of the run, NF4 + adapter is
+compared with llama.cpp, which loads the adapter's file over the base's, in f16 and in q4_k_m (`f16 + LoRA`,
+`q4_k_m + LoRA`). VARIANT is compared in more forms: over a base in f32, where llama.cpp does not round activations to
+16 bits as it does where weights are f16, and merged, in f16 and q4_k_m.
+
+Differences are those of logits, as shares of the largest logit, over the first prompts, each followed by the evaluated
+model's answer. VARIANT also answers all main cases, greedily; the study counts answers and verdicts that differ. All
+adapters are then in one folder with the base's file, and the study states the sizes. Other runs in FILE stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.opinions import known_opinions, scoring_of
+from harness.analysis.parity import judged
+from harness.core import programs
+from harness.core.answers import Answer
+from harness.core.export import GgufType
+from harness.core.parity import Stage, StageAnswers
+from harness.engine.adapters import attached
+from harness.engine.generation.backends import TorchBackend, open_gguf
+from harness.engine.loading import Base, load_base
+from harness.engine.log_filters import hide_library_messages
+from harness.engine.merging import check_adapter, merge
+from harness.engine.parity_stages import PROBES, _distance, _probes
+from harness.export.llama_cpp import VERSION, command, converter
+from harness.export.parity_record import questions
+from harness.export.source import Source, evaluation_machine, find, pick, saved_base
+from harness.export.targets.gguf import GgufRequest, base_to_gguf, to_gguf
+from harness.export.targets.gguf_lora import to_gguf_lora
+from harness.export.targets.merged import MergeRequest, to_merged
+from harness.hardware.environment import versions
+from harness.scoring import scorer
+from harness.storage.cache import Cache
+from harness.storage.files import write_text
+from harness.storage.runs import RunStore
+
+
+def silent(text: str) -> None:
+    """Print no progress."""
+
+
+class Run:
+    """A run: its base model in memory, and the GGUF files of its base."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RunStore(root)
+        cache = Cache(root.parent / "reports" / "cache")
+        plan = self.store.manifest().plan
+        self.sources = [find(self.store, each.name, None, cache) for each in plan.variants]
+        first, self.folder = self.sources[0], root / "exports"
+        self.base: Base = load_base(
+            first.model, first.settings.quantization, evaluation_machine(first), saved=saved_base(first)
+        )
+        whole = to_merged(first.bare, self.folder, MergeRequest(), merge=merge, show_progress=silent)
+        kinds = (GgufType.F16, GgufType.Q4_K_M)
+        self.bases = {str(each): base_to_gguf(first.bare, whole, self.folder, GgufRequest(each)) for each in kinds}
+        exact = self.folder / "base-f32.gguf"
+        if not exact.exists():
+            command(programs.script(converter(), str(whole), "--outtype", "f32", "--outfile", str(exact)))
+        self.bases["f32"] = exact
+
+    def files(self, source: Source, *, whole: bool) -> Iterator[tuple[str, Path, Path | None]]:
+        """Yield (name, file of the model, file of the adapter)."""
+        lora = to_gguf_lora(source, self.folder, check=check_adapter)
+        for kind, file in self.bases.items():
+            if whole or kind != "f32":
+                yield f"{kind} + LoRA", file, lora
+        if whole:
+            merged = to_merged(source, self.folder, MergeRequest(), merge=merge, show_progress=silent)
+            for each in (GgufType.F16, GgufType.Q4_K_M):
+                yield f"merged {each}", to_gguf(source, merged, self.folder, GgufRequest(each)), None
+
+    def variant(self, source: Source, *, whole: bool) -> dict[str, Any]:
+        """Compare the forms of one variant with NF4 + adapter, and if `whole`, also their answers and verdicts."""
+        suite = source.run.suite
+        asked = questions(source) if whole else questions(source)[:PROBES]
+        cases, prompts = [each.case for each in asked], [each.prompt for each in asked]
+        score = scorer(scoring_of(suite, known_opinions(suite, self.store.root), allow_code=False))
+
+        def judge(answers: Sequence[Answer]) -> tuple[bool | None, ...]:
+            return judged(StageAnswers(Stage.ADAPTER, tuple(answers)), cases, score).passed
+
+        with attached(self.base, source.adapter) as model:
+            evaluated = TorchBackend(self.base, model)
+            answers = evaluated.answers(prompts, suite.decoding)
+            probes = _probes(evaluated, prompts, answers)
+            logits = [evaluated.logits(ids) for ids in probes]
+        passed = judge(answers)
+        found: dict[str, Any] = {}
+        if whole:
+            found |= {"prompts": len(prompts), "assertions": len(passed), "passed": sum(map(bool, passed))}
+        ends = frozenset(self.base.model.generation_config.eos_token_id)
+        for name, file, lora in self.files(source, whole=whole):
+            with open_gguf(file, self.base.tokenizer, ends, 1, lora) as backend:
+                found[name] = {"logits": asdict(_distance(logits, [backend.logits(ids) for ids in probes]))}
+                if whole:
+                    others = backend.answers(prompts, suite.decoding)
+                    own = judge(others)
+                    found[name] |= {
+                        "tokenised_alike": sum(map(backend.same_tokens, prompts)),
+                        "answers_that_differ": sum(a.text != b.text for a, b in zip(others, answers, strict=True)),
+                        "verdicts_that_differ": sum(a != b for a, b in zip(own, passed, strict=True)),
+                        "passed": sum(map(bool, own)),
+                    }
+                print(source.variant.name, name, json.dumps(found[name]), flush=True)
+        return found
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of every file in the folder that the adapters share, and of the merged files."""
+        shared = {path.name: path.stat().st_size for path in sorted((self.folder / "gguf-lora").glob("*.gguf"))}
+        return shared | {path.name: path.stat().st_size for path in sorted(self.folder.glob("*-gguf-*/*.gguf"))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("variant")
+    parser.add_argument("--output", type=Path, required=True)
+    given = parser.parse_args()
+    hide_library_messages()
+    run = Run(given.run.resolve())
+    whole = pick(run.store.manifest().plan.variants, given.variant)
+    sources = sorted(run.sources, key=lambda source: source.variant != whole)
+    manifest = run.store.manifest()
+    row: dict[str, Any] = {"model": manifest.model.name, "suite": manifest.suite.name, "whole": whole.name}
+    row["variants"] = {}
+    for source in sources:
+        row["variants"][source.variant.name] = run.variant(source, whole=source.variant == whole)
+        row["bytes"] = run.sizes()
+        _store(given.output, row)
+
+
+def _store(file: Path, row: dict[str, Any]) -> None:
+    """Write the results of a run into the file, in place of earlier ones of its model."""
+    before = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
+    found = {
+        "command": "python -m tests.studies.lora_gguf RUN VARIANT --output reports/studies/lora-gguf.json",
+        "versions": versions() | {"llama-cpp-python": VERSION},
+        "probes": PROBES,
+        "runs": [*(each for each in before if each["model"] != row["model"]), row],
+    }
+    write_text(file, json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
