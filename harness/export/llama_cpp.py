@@ -120,7 +120,14 @@ def check_tokenizer(folder: Path, installed: Callable[[str], bool] = installed) 
         raise ExportError(what, remedy=remedy)
 
 
-def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> Path:
+def has_binding() -> bool:
+    """Whether the binding's pinned version and the package for tokenizers are installed."""
+    return installed(_TOKENIZERS) and _installed_version() == VERSION
+
+
+def install(
+    show_progress: Callable[[str], None], *, run: Run | None = None, has_binding: Callable[[], bool] = has_binding
+) -> Path:
     """Install llama.cpp's converters and Python binding from the pinned source, what is missing of them.
 
     Returns `home()`. The converter's other dependencies are installed with the binding.
@@ -129,17 +136,17 @@ def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> 
         ExportError: there is no C++ compiler, or pip cannot download or build the source.
     """
     run = run or command
-    has_binding = installed(_TOKENIZERS) and _installed_version() == VERSION
-    if has_binding and all((home() / script).is_file() for script in (CONVERTER, LORA_CONVERTER)):
+    built = has_binding()
+    if built and all((home() / script).is_file() for script in (CONVERTER, LORA_CONVERTER)):
         show_progress(f"llama.cpp is set up: {home()}")
         return home()
-    if not has_binding:
+    if not built:
         _check_compiler()
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         show_progress(f"downloading the source of llama-cpp-python {VERSION}")
         source = _fetch(Path(folder), run)
         _keep_converter(source)
-        if not has_binding:
+        if not built:
             show_progress("building its binding (about 8 minutes on two cores)")
             run(programs.python("-m", "pip", "install", _TOKENIZERS, str(source)))
     show_progress(f"llama.cpp is set up: {home()}")

@@ -102,6 +102,16 @@ def test_install_checks_the_hash_and_keeps_the_converter() -> None:
     assert not list(folder.parent.glob(".partial*"))
 
 
+def test_a_converter_that_is_missing_is_fetched_without_building(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the binding is installed, `install` needs no compiler and fetches the converters only, and only once."""
+    monkeypatch.delenv("CXX")
+    pip = Pip(HELD)
+    for _ in range(2):
+        folder = llama_cpp.install(lambda text: None, run=pip, has_binding=lambda: True)
+    assert [words[4] for words in pip.commands] == ["download"]
+    assert (folder / llama_cpp.LORA_CONVERTER).is_file()
+
+
 def test_paths_of_the_archive_cannot_lead_outside() -> None:
     """A file whose path in the archive leads out of its folder is not installed, there or elsewhere."""
     outside = [f"{VENDOR}/conversion/../../outside", "../vendor/llama.cpp/conversion/../outside", "/outside"]
