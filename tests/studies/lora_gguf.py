@@ -51,7 +51,7 @@ def silent(text: str) -> None:
 
 
 class Run:
-    """A run: its base model in memory, and the GGUF files of its base."""
+    """A run, with its base model in memory."""
 
     def __init__(self, root: Path) -> None:
         self.store = RunStore(root)
@@ -62,27 +62,27 @@ class Run:
         self.base: Base = load_base(
             first.model, first.settings.quantization, evaluation_machine(first), saved=saved_base(first)
         )
-        whole = to_merged(first.bare, self.folder, MergeRequest(), merge=merge, show_progress=silent)
-        kinds = (GgufType.F16, GgufType.Q4_K_M)
-        self.bases = {str(each): base_to_gguf(first.bare, whole, self.folder, GgufRequest(each)) for each in kinds}
-        exact = self.folder / "base-f32.gguf"
-        if not exact.exists():
-            command(programs.script(converter(), str(whole), "--outtype", "f32", "--outfile", str(exact)))
-        self.bases["f32"] = exact
 
     def files(self, source: Source, *, whole: bool) -> Iterator[tuple[str, Path, Path | None]]:
         """Yield (name, file of the model, file of the adapter)."""
         lora = to_gguf_lora(source, self.folder, check=check_adapter)
-        for kind, file in self.bases.items():
-            if whole or kind != "f32":
-                yield f"{kind} + LoRA", file, lora
+        bare = to_merged(source.bare, self.folder, MergeRequest(), merge=merge, show_progress=silent)
+        for kind in (GgufType.F16, GgufType.Q4_K_M):
+            yield f"{kind} + LoRA", base_to_gguf(source.bare, bare, self.folder, GgufRequest(kind)), lora
         if whole:
+            exact = self.folder / "base-f32.gguf"
+            if not exact.exists():
+                command(programs.script(converter(), str(bare), "--outtype", "f32", "--outfile", str(exact)))
+            yield "f32 + LoRA", exact, lora
             merged = to_merged(source, self.folder, MergeRequest(), merge=merge, show_progress=silent)
-            for each in (GgufType.F16, GgufType.Q4_K_M):
-                yield f"merged {each}", to_gguf(source, merged, self.folder, GgufRequest(each)), None
+            for kind in (GgufType.Q4_K_M, GgufType.F16):
+                yield f"merged {kind}", to_gguf(source, merged, self.folder, GgufRequest(kind)), None
 
-    def variant(self, source: Source, *, whole: bool) -> dict[str, Any]:
-        """Compare the forms of one variant with NF4 + adapter, and if `whole`, also their answers and verdicts."""
+    def variant(self, source: Source, *, whole: bool) -> Iterator[dict[str, Any]]:
+        """Compare the forms of one variant with NF4 + adapter, and if `whole`, also their answers and verdicts.
+
+        Yields what is known after each form.
+        """
         suite = source.run.suite
         asked = questions(source) if whole else questions(source)[:PROBES]
         cases, prompts = [each.case for each in asked], [each.prompt for each in asked]
@@ -113,8 +113,8 @@ class Run:
                         "verdicts_that_differ": sum(a != b for a, b in zip(own, passed, strict=True)),
                         "passed": sum(map(bool, own)),
                     }
-                print(source.variant.name, name, json.dumps(found[name]), flush=True)
-        return found
+            print(source.variant.name, name, json.dumps(found[name]), flush=True)
+            yield found
 
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every file in the folder that the adapters share, and of the merged files."""
@@ -136,9 +136,10 @@ def main() -> None:
     row: dict[str, Any] = {"model": manifest.model.name, "suite": manifest.suite.name, "whole": whole.name}
     row["variants"] = {}
     for source in sources:
-        row["variants"][source.variant.name] = run.variant(source, whole=source.variant == whole)
-        row["bytes"] = run.sizes()
-        _store(given.output, row)
+        for found in run.variant(source, whole=source.variant == whole):
+            row["variants"][source.variant.name] = found
+            row["bytes"] = run.sizes()
+            _store(given.output, row)
 
 
 def _store(file: Path, row: dict[str, Any]) -> None:
