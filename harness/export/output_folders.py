@@ -42,7 +42,9 @@ def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
     with writing(made):
         made.mkdir(parents=True, exist_ok=True)
         for path in made.iterdir():
-            if path.name not in keep:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in keep:
                 path.unlink()
     return made
 
@@ -103,26 +105,26 @@ def add(file: Path, needed: int, record: ExportRecord, write: Callable[[Path], N
     Raises:
         StoreError: the disk has too little space, or the folder has another file of this name.
     """
-    described = file.with_name(f"{file.name}.json")
-    if file.exists():
-        if not _holds(described, record):
-            remedy = "Delete it, or name another directory with --output."
-            raise StoreError(f"{file} exists and is of another export", remedy=remedy)
+    described, digests = file.with_name(f"{file.name}.json"), _digests(file.parent)
+    if file.exists() and not _holds(described, record):
+        remedy = "Delete it, or name another directory with --output."
+        raise StoreError(f"{file} exists and is of another export", remedy=remedy)
+    if file.exists() and file.name in digests:
         return file
-    made = begin(file, needed)
-    write(made / file.name)
-    with writing(file):
-        os.replace(made / file.name, file)
-    write_record(described, record)
-    shutil.rmtree(made)
-    _list(file, described)
+    if not file.exists():
+        made = begin(file, needed)
+        write(made / file.name)
+        write_record(described, record)
+        with writing(file):
+            os.replace(made / file.name, file)
+        shutil.rmtree(made)
+    digests |= {path.name: file_digest(path) for path in (file, described)}
+    write_text(file.with_name(MANIFEST), "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
     return file
 
 
-def _list(*files: Path) -> None:
-    """List files in the manifest of their folder, in place of earlier files with these names."""
-    manifest = files[0].with_name(MANIFEST)
+def _digests(folder: Path) -> dict[str, str]:
+    """The digests in a folder's manifest, by file name; empty if it has none."""
+    manifest = folder / MANIFEST
     lines = manifest.read_text(encoding="utf-8").splitlines() if manifest.is_file() else []
-    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    digests |= {path.name: file_digest(path) for path in files}
-    write_text(manifest, "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

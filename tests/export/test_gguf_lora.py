@@ -20,7 +20,7 @@ from harness.export.source import Source
 from harness.export.targets.gguf import GgufRequest, base_to_gguf
 from harness.export.targets.gguf_lora import base_of, instructions, to_gguf_lora
 from harness.export.targets.merged import MergeRequest, merge_of, to_merged
-from harness.storage.manifest import verify_manifest
+from harness.storage.manifest import MANIFEST, verify_manifest
 from harness.storage.runs import RunStore
 from tests.support.trained_run import source_of
 
@@ -84,6 +84,25 @@ def test_a_base_and_its_adapters_share_a_folder(trained_run: RunStore, tmp_path:
     changed = replace(source, run=replace(source.run, model=replace(source.model, digest="x")))
     with pytest.raises(StoreError, match="is of another export"):
         lora_of(changed, tmp_path, tools, run)
+
+
+def test_an_interrupted_conversion_is_repeated(trained_run: RunStore, tmp_path: Path, tools: Path) -> None:
+    """If a conversion is killed, whatever it left, the same command completes the file, its record and the manifest."""
+    source, folder = source_of(trained_run), tmp_path / "gguf-lora"
+
+    def killed(words: Sequence[str]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lora_of(source, tmp_path, tools, killed)
+    (partial,) = folder.iterdir()
+    assert partial.name.startswith(".partial-")
+    (partial / "left").mkdir()
+    file = lora_of(source, tmp_path, tools, Converter())
+    verify_manifest(folder)
+    (folder / MANIFEST).unlink()
+    assert lora_of(source, tmp_path, tools, killed) == file
+    verify_manifest(folder)
 
 
 def test_the_bare_base_has_the_evaluated_weights(trained_run: RunStore) -> None:

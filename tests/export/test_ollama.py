@@ -14,7 +14,7 @@ from harness.core.suite import Message
 from harness.export.export_record import record_of
 from harness.export.output_folders import RECORD
 from harness.export.source import Source
-from harness.export.targets.ollama import modelfile, quoted, to_ollama, translation
+from harness.export.targets.ollama import lora_to_ollama, modelfile, quoted, to_ollama, translation
 from harness.storage.manifest import verify_manifest
 from harness.storage.records import write_record
 from harness.storage.runs import RunStore
@@ -100,3 +100,19 @@ def test_the_folder_is_complete(trained_run: RunStore, tmp_path: Path) -> None:
     assert f"llama.cpp's tokens are the run's for {count} of them" in told
     with pytest.raises(ExportError, match="puts '</s>' before each conversation"):
         to_ollama(source, file, found, tmp_path / "other", output=None, tokenise=lambda text: [2])
+
+
+def test_a_modelfile_of_an_adapter_lies_beside_both_files(trained_run: RunStore, tmp_path: Path) -> None:
+    """With an adapter, the Modelfile names both files, and is in the manifest of their folder."""
+    source, found = source_of(trained_run), translation(source_of(trained_run))
+    files = [tmp_path / "base.gguf", tmp_path / "a-lora.gguf"]
+    for file, kind, dtype in zip(files, (ExportKind.GGUF, ExportKind.GGUF_LORA), ("q8_0", "f16"), strict=True):
+        record = record_of(source, kind, None, dtype, kind is ExportKind.GGUF_LORA, f"About {file.name}.")
+        write_record(tmp_path / f"{file.name}.json", record)
+    vocabulary = found.conversations.vocabulary
+    made = lora_to_ollama(source, *files, found, tokenise=lambda text: vocabulary.encode([text])[0])
+    assert made == tmp_path / "a-lora-q8_0.Modelfile"
+    assert list(parsed(made.read_text()))[:2] == [("FROM", "./base.gguf"), ("ADAPTER", "./a-lora.gguf")]
+    verify = (tmp_path / "MANIFEST.sha256").read_text()
+    assert f"  {made.name}\n" in verify
+    assert '"evaluated": false' in (tmp_path / f"{made.name}.json").read_text()
