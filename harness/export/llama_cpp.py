@@ -83,7 +83,7 @@ def vocabulary(file: Path) -> Iterator[Callable[[str], list[int]]]:
     """
     import llama_cpp
 
-    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # the binding prints what is above its level
+    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)  # the binding prints warnings as errors
     options = llama_cpp.llama_model_default_params()
     options.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(file).encode(), options)

@@ -4,12 +4,13 @@
 
 Needs llama.cpp (`harness doctor --install-llama-cpp`). Runs on a CPU. For every variant of the run, NF4 + adapter is
 compared with llama.cpp, which loads the adapter's file over the base's, in f16 and in q4_k_m (`f16 + LoRA`,
-`q4_k_m + LoRA`). VARIANT is compared in more forms: over a base in f32, where llama.cpp does not round activations to
-16 bits as it does where weights are f16, and merged, in f16 and q4_k_m.
+`q4_k_m + LoRA`). VARIANT is compared in more forms: merged, in f16 and q4_k_m, and with base and adapter in f32, where
+neither weights nor activations are rounded to 16 bits.
 
 Differences are those of logits, as shares of the largest logit, over the first prompts, each followed by the evaluated
 model's answer. VARIANT also answers all main cases, greedily; the study counts answers and verdicts that differ. All
-adapters are then in one folder with the base's file, and the study states the sizes. Other runs in FILE stay.
+adapters are then in one folder with the base's file, and the study states the sizes. What FILE has already, of this and
+other runs, is not measured again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from harness.engine.loading import Base, load_base
 from harness.engine.log_filters import hide_library_messages
 from harness.engine.merging import check_adapter, merge
 from harness.engine.parity_stages import PROBES, _distance, _probes
-from harness.export.llama_cpp import VERSION, command, converter
+from harness.export.llama_cpp import LORA_CONVERTER, VERSION, command, converter
 from harness.export.parity_record import questions
 from harness.export.source import Source, evaluation_machine, find, pick, saved_base
 from harness.export.targets.gguf import GgufRequest, base_to_gguf, to_gguf
@@ -70,18 +71,28 @@ class Run:
         for kind in (GgufType.F16, GgufType.Q4_K_M):
             yield f"{kind} + LoRA", base_to_gguf(source.bare, bare, self.folder, GgufRequest(kind)), lora
         if whole:
-            exact = self.folder / "base-f32.gguf"
-            if not exact.exists():
-                command(programs.script(converter(), str(bare), "--outtype", "f32", "--outfile", str(exact)))
-            yield "f32 + LoRA", exact, lora
+            yield "f32 + LoRA in f32", *self.exact(source)
             merged = to_merged(source, self.folder, MergeRequest(), merge=merge, show_progress=silent)
             for kind in (GgufType.Q4_K_M, GgufType.F16):
                 yield f"merged {kind}", to_gguf(source, merged, self.folder, GgufRequest(kind)), None
 
-    def variant(self, source: Source, *, whole: bool) -> Iterator[dict[str, Any]]:
+    def exact(self, source: Source) -> tuple[Path, Path]:
+        """Convert base and adapter to f32, and return both files."""
+        request = MergeRequest(dtype="float32")
+        bare = to_merged(source.bare, self.folder, request, merge=merge, show_progress=silent)
+        base, lora = self.folder / "f32-base.gguf", self.folder / "f32-lora.gguf"
+        for script, folder, file, more in (
+            (converter(), bare, base, ()),
+            (converter(None, LORA_CONVERTER), source.adapter, lora, ("--base", str(bare))),
+        ):
+            if not file.exists():
+                command(programs.script(script, str(folder), "--outtype", "f32", "--outfile", str(file), *more))
+        return base, lora
+
+    def variant(self, source: Source, known: dict[str, Any], *, whole: bool) -> Iterator[dict[str, Any]]:
         """Compare the forms of one variant with NF4 + adapter, and if `whole`, also their answers and verdicts.
 
-        Yields what is known after each form.
+        Yields what is known after each form, with what was `known` before.
         """
         suite = source.run.suite
         asked = questions(source) if whole else questions(source)[:PROBES]
@@ -97,11 +108,13 @@ class Run:
             probes = _probes(evaluated, prompts, answers)
             logits = [evaluated.logits(ids) for ids in probes]
         passed = judge(answers)
-        found: dict[str, Any] = {}
+        found = dict(known)
         if whole:
             found |= {"prompts": len(prompts), "assertions": len(passed), "passed": sum(map(bool, passed))}
         ends = frozenset(self.base.model.generation_config.eos_token_id)
         for name, file, lora in self.files(source, whole=whole):
+            if name in known:
+                continue
             with open_gguf(file, self.base.tokenizer, ends, 1, lora) as backend:
                 found[name] = {"logits": asdict(_distance(logits, [backend.logits(ids) for ids in probes]))}
                 if whole:
@@ -134,22 +147,27 @@ def main() -> None:
     sources = sorted(run.sources, key=lambda source: source.variant != whole)
     manifest = run.store.manifest()
     row: dict[str, Any] = {"model": manifest.model.name, "suite": manifest.suite.name, "whole": whole.name}
-    row["variants"] = {}
+    row["variants"] = next((each["variants"] for each in _rows(given.output) if each["model"] == row["model"]), {})
     for source in sources:
-        for found in run.variant(source, whole=source.variant == whole):
+        known = row["variants"].get(source.variant.name, {})
+        for found in run.variant(source, known, whole=source.variant == whole):
             row["variants"][source.variant.name] = found
             row["bytes"] = run.sizes()
             _store(given.output, row)
 
 
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Return the results of all runs that a file has."""
+    return list(json.loads(file.read_text(encoding="utf-8"))["runs"]) if file.is_file() else []
+
+
 def _store(file: Path, row: dict[str, Any]) -> None:
     """Write the results of a run into the file, in place of earlier ones of its model."""
-    before = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
     found = {
         "command": "python -m tests.studies.lora_gguf RUN VARIANT --output reports/studies/lora-gguf.json",
         "versions": versions() | {"llama-cpp-python": VERSION},
         "probes": PROBES,
-        "runs": [*(each for each in before if each["model"] != row["model"]), row],
+        "runs": [*(each for each in _rows(file) if each["model"] != row["model"]), row],
     }
     write_text(file, json.dumps(found, indent=1) + "\n")
 

@@ -7,6 +7,7 @@ llama.cpp answers its users.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -200,6 +201,9 @@ def _load_loras(llama: Any, file: Path, loras: Sequence[Path]) -> list[Callable[
     import ctypes
 
     import llama_cpp
+
+    # For each matrix over quantised weights, llama.cpp prints a warning about memory, and the binding shows it.
+    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)
 
     def chosen(adapter: Any, path: Path) -> Callable[[], None]:
         adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
