@@ -161,6 +161,7 @@ def parameters(source: Source, dtype: str) -> str:
         "",
         "# The training: arguments of trl.SFTConfig.",
         f"TRAINING = {training_script.call('dict', sft_arguments(settings, source.seed))}",
+        _line("LORAPLUS_LR_RATIO", settings.loraplus_lr_ratio, "LoRA+: learning rate of B over that of A; 1: LoRA"),
         "",
         _line("MERGED_DTYPE", dtype, "of the merged weights on a GPU; float32 on a CPU"),
         _line("HUB_REPOSITORY", "", '"your-name/your-model" uploads the merged model'),
