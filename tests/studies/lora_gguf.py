@@ -4,8 +4,9 @@
 
 Needs llama.cpp (`harness doctor --install-llama-cpp`). Runs on a CPU. For every variant of the run, NF4 + adapter is
 compared with llama.cpp, which loads the adapter's file over the base's, in f16 and in q4_k_m (`f16 + LoRA`,
-`q4_k_m + LoRA`). VARIANT is compared in more forms: merged, in f16 and q4_k_m, and with base and adapter in f32, where
-neither weights nor activations are rounded to 16 bits.
+`q4_k_m + LoRA`). VARIANT is compared in more forms: merged, in f16 and q4_k_m; and, only by its logits, in f16 and with
+base and adapter in f32, with attention's keys and values in 32 bits (`f32 cache`), which llama.cpp otherwise rounds to
+16 bits.
 
 Differences are those of logits, as shares of the largest logit, over the first prompts, each followed by the evaluated
 model's answer. VARIANT also answers all main cases, greedily; the study counts answers and verdicts that differ. All
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from harness.core.answers import Answer
 from harness.core.export import GgufType
 from harness.core.parity import Stage, StageAnswers
 from harness.engine.adapters import attached
-from harness.engine.generation.backends import TorchBackend, open_gguf
+from harness.engine.generation.backends import GgufBackend, TorchBackend, _load_loras, open_gguf
 from harness.engine.loading import Base, load_base
 from harness.engine.log_filters import hide_library_messages
 from harness.engine.merging import check_adapter, merge
@@ -45,6 +47,8 @@ from harness.scoring import scorer
 from harness.storage.cache import Cache
 from harness.storage.files import write_text
 from harness.storage.runs import RunStore
+
+_CACHE = ", f32 cache"
 
 
 def silent(text: str) -> None:
@@ -71,7 +75,9 @@ class Run:
         for kind in (GgufType.F16, GgufType.Q4_K_M):
             yield f"{kind} + LoRA", base_to_gguf(source.bare, bare, self.folder, GgufRequest(kind)), lora
         if whole:
-            yield "f32 + LoRA in f32", *self.exact(source)
+            f16 = base_to_gguf(source.bare, bare, self.folder, GgufRequest(GgufType.F16))
+            yield f"f16 + LoRA{_CACHE}", f16, lora
+            yield f"f32 + LoRA in f32{_CACHE}", *self.exact(source)
             merged = to_merged(source, self.folder, MergeRequest(), merge=merge, show_progress=silent)
             for kind in (GgufType.Q4_K_M, GgufType.F16):
                 yield f"merged {kind}", to_gguf(source, merged, self.folder, GgufRequest(kind)), None
@@ -115,9 +121,9 @@ class Run:
         for name, file, lora in self.files(source, whole=whole):
             if name in known:
                 continue
-            with open_gguf(file, self.base.tokenizer, ends, 1, lora) as backend:
+            with self._opened(file, ends, lora, exact=name.endswith(_CACHE)) as backend:
                 found[name] = {"logits": asdict(_distance(logits, [backend.logits(ids) for ids in probes]))}
-                if whole:
+                if whole and not name.endswith(_CACHE):
                     others = backend.answers(prompts, suite.decoding)
                     own = judge(others)
                     found[name] |= {
@@ -128,6 +134,22 @@ class Run:
                     }
             print(source.variant.name, name, json.dumps(found[name]), flush=True)
             yield found
+
+    @contextmanager
+    def _opened(self, file: Path, ends: frozenset[int], lora: Path | None, *, exact: bool) -> Iterator[GgufBackend]:
+        """Load a file in llama.cpp. If `exact`, keys and values are kept in 32 bits."""
+        if not exact:
+            with open_gguf(file, self.base.tokenizer, ends, 1, lora) as backend:
+                yield backend
+            return
+        import llama_cpp
+
+        kept = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
+        llama = llama_cpp.Llama(str(file), n_ctx=2048, logits_all=True, n_threads=1, verbose=False, **kept)
+        if lora:
+            _load_loras(llama, file, [lora])[0]()
+        yield GgufBackend(llama, self.base.tokenizer, ends)
+        llama.close()
 
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every file in the folder that the adapters share, and of the merged files."""
