@@ -270,12 +270,25 @@ def test_any_text_survives_its_literal(text: str) -> None:
 # --- execution -------------------------------------------------------------------------------------------------
 
 
+GRID = r"""
+settings: {epochs: 6, batch_size: 2, warmup: 0.1, rank: 4, alpha: 8, learning_rate: 2e-3, weight_decay: 0.1}
+rows:
+  - loraplus_lr_ratio: 16
+    target_modules: '.*\.(q|v)_proj'
+    scheduler: cosine_with_min_lr
+    lr_scheduler_kwargs: {min_lr_rate: 0.2}
+"""
+
+
 @pytest.mark.slow
 def test_the_notebook_gives_the_answers_of_the_run(tmp_path: Path, capsys: Any) -> None:
-    """The notebook runs from top to bottom without a GPU, and gives the answers of a run with SFTTrainer."""
+    """The notebook runs from top to bottom without a GPU, and gives the answers of a run with SFTTrainer.
+
+    The variant has LoRA+, a pattern of target modules and a scheduler with options.
+    """
     from nbclient import NotebookClient
 
-    store = small_run(tmp_path, Engine.REFERENCE)
+    store = small_run(tmp_path, Engine.REFERENCE, GRID)
     run = store.manifest()
     capsys.readouterr()  # drop what the training printed
     with inside(tmp_path):

@@ -257,6 +257,7 @@ def test_layers_have_one_spelling() -> None:
         ("axes: {target_modules: [[]]}", "target_modules: expected all-linear"),
         ("axes: {target_modules: ''}", 'unknown target modules ""'),
         ("settings: {target_modules: 'q_proj, v_proj'}", 'unknown target modules "q_proj, v_proj"'),
+        ('axes: {target_modules: ".*\\e[31m\\n"}', "has invisible characters"),
         ("axes: {target_modules: '(q|v'}", 'quick.yaml:1:24: target_modules: "(q|v" is no regular expression'),
         (f"axes: {{target_modules: '{'.*' * 501}'}}", "a pattern has 1002 characters"),
         ("axes: {loraplus_lr_ratio: 0}", "loraplus_lr_ratio: should be greater than or equal to 1, found 0"),

@@ -47,6 +47,9 @@ def _pattern(value: str) -> str:
         raise ValueError(
             f"unknown target modules {shown(value)}\n{known} Write names of modules as a list: [q_proj, v_proj]."
         )
+    if not value.isprintable():
+        raise ValueError(f"target_modules: {shown(value)} has invisible characters\n"
+                         "Remove them; no name of a module has any.")  # fmt: skip
     if len(value) > LONGEST_PATTERN:
         raise ValueError(f"target_modules: a pattern has {len(value)} characters\n"
                          f"Write at most {LONGEST_PATTERN}, or a list of names.")  # fmt: skip
