@@ -97,7 +97,7 @@ def parse_suite(
     `read_bytes` returns the content of the file with the training rows (default: the text that `read` returns).
     """
     files, notices = read if isinstance(read, Files) else Files(read), Notices(skip=skip_unsupported)
-    document = known_keys(dereferenced(parse_yaml(text, file, SuiteError), text), SuiteHead, notices)
+    document = known_keys(dereferenced(parse_yaml(text, file, SuiteError), text, files.referenced), SuiteHead, notices)
     head = fit(SuiteHead, document)
     providers = read_providers(document, files)
     _note(head, document, notices)

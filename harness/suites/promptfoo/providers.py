@@ -11,7 +11,7 @@ from harness.scoring.values import FILE
 from harness.suites.notices import UnsupportedError
 from harness.suites.promptfoo.files import Files, local_name
 from harness.suites.promptfoo.prompts import Prompt
-from harness.suites.promptfoo.written_cases import placed
+from harness.suites.promptfoo.references import placed
 
 MOST_COMPARISONS = 1_000_000
 """Largest number of prompts times names of prompts, so that a suite cannot take minutes."""

@@ -17,6 +17,7 @@ from harness.suites.assertions import AssertionForm
 from harness.suites.forms import DefaultsForm, OptionsForm
 from harness.suites.notices import Notices, UnsupportedError
 from harness.suites.promptfoo.files import Files, is_pattern, local_name
+from harness.suites.promptfoo.references import check_replaced, placed
 
 MISSPELT = 0.8
 """Similarity from which an unknown key counts as a known one that is misspelt (difflib's ratio)."""
@@ -36,6 +37,7 @@ def known_keys(document: Document, form: type[BaseModel], notices: Notices) -> D
 def _known(node: Node, form: type[BaseModel], document: Document, notices: Notices) -> Node:
     if not isinstance(node.value, dict):
         return node
+    check_replaced(replace(document, root=node))
     names = [info.alias or name for name, info in form.model_fields.items()]
     unknown = [
         key
@@ -55,6 +57,8 @@ def _known(node: Node, form: type[BaseModel], document: Document, notices: Notic
 def _inside(key: str, child: Any, form: type[BaseModel], document: Document, notices: Notices) -> Any:
     if not isinstance(child, Node) or not issubclass(form, DefaultsForm | AssertionForm):
         return child
+    if key == "vars":
+        check_replaced(replace(document, root=child))
     if key == "options":
         return _known(child, OptionsForm, document, notices)
     if key == "assert" and isinstance(child.value, list):
@@ -135,12 +139,3 @@ def _assertions(node: Node, document: Document, files: Files) -> Node:
         # Errors about what the file holds are shown at the place that names it.
         found += [placed(one, item) for one in (loaded.children if isinstance(loaded.value, list) else [loaded])]
     return replace(node, value=found)
-
-
-def placed(node: Node, at: Node) -> Node:
-    """Return a node of another file with all of its places at the node that includes it."""
-    if isinstance(node.value, list):
-        return Node(at.line, at.column, [placed(child, at) for child in node.children])
-    if isinstance(node.value, dict):
-        return Node(at.line, at.column, {key: placed(child, at) for key, child in node.value.items()})
-    return Node(at.line, at.column, node.value)
