@@ -24,10 +24,10 @@ from harness.suites.promptfoo.files import Files, files_in, local_name
 from harness.suites.promptfoo.prompts import read_prompts
 from harness.suites.promptfoo.providers import (
     Providers,
+    additions,
     asked_of_any,
     have_prompts,
     read_providers,
-    system_messages,
     tools,
     transforms,
 )
@@ -162,8 +162,7 @@ def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
 def _note_providers(providers: Providers, document: Document, notices: Notices) -> None:
     for node in tools(providers):
         notices.ignore("the tools of a provider", replace(document, root=node).place())
-    for node in system_messages(providers):
-        what = "the system message of a provider (write it as system_prompt of the suite)"
+    for what, node in additions(document, providers):
         notices.unsupported(what, replace(document, root=node).place())
     for node in transforms(providers):
         part = replace(document, root=node)

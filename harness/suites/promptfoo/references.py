@@ -33,7 +33,7 @@ def dereferenced(document: Document, text: str, load: Load = no_files) -> Docume
 
     Keys beside `$ref` are added to the mapping that it names, and take precedence. The path of a file is relative to
     the file that names it. References that name nothing in their file stay, because those of a JSON Schema are about
-    the schema.
+    the schema; so do those to the internet.
 
     Raises:
         HarnessError: a reference leads to itself or to a file that cannot be read, or the references stand for too
@@ -48,7 +48,9 @@ def check_replaced(document: Document) -> None:
     """Raise an error if a mapping still has a `$ref`, which therefore names nothing."""
     if isinstance(document.root.value, dict) and REF in document.root.value:
         named = document.root.child(REF)
-        what = f"this $ref names nothing: {shown(named.value if named is not None else document.root.value[REF])}"
+        name = named.value if named is not None else document.root.value[REF]
+        is_elsewhere = isinstance(name, str) and ELSEWHERE.match(name)
+        what = f"this $ref names {'no file of the suite' if is_elsewhere else 'nothing'}: {shown(name)}"
         remedy = "Write the value out, or name a value of this file as #/NAME, or a file in the suite's folder."
         raise document.wrong(what, remedy, (REF,))
 
@@ -108,7 +110,9 @@ class _Replacing:
     def target(self, reference: Node, within: tuple[tuple[str, str], ...], at: Document) -> Document | None:
         """Return the value that a reference names, as a part of its document; None if its file has no such value."""
         name = reference.value
-        if not isinstance(name, str) or not name.strip() or (name.startswith("#") and not name.startswith("#/")):
+        if not isinstance(name, str) or not name.strip() or ELSEWHERE.match(name):
+            return None
+        if name.startswith("#") and not name.startswith("#/"):
             return None
         if (at.file, name) in within:
             raise wrong(at, reference, "this $ref leads to itself", "Write the value out.")
@@ -125,9 +129,6 @@ class _Replacing:
 
     def file(self, path: str, reference: Node, at: Document) -> Document:
         """Return the document of a file that a reference names; a file that is no YAML or JSON is one text."""
-        if ELSEWHERE.match(path):
-            remedy = "Copy the file into the suite's folder, and name it there."
-            raise wrong(at, reference, f"this $ref names no file of the suite: {shown(path)}", remedy)
         joined = path if posixpath.isabs(path) else posixpath.join(posixpath.dirname(at.file), path)
         name = posixpath.normpath(joined)
         if name not in self.files:

@@ -22,6 +22,11 @@ from harness.suites.promptfoo.references import check_replaced, placed
 MISSPELT = 0.8
 """Similarity from which an unknown key counts as a known one that is misspelt (difflib's ratio)."""
 
+SYSTEMS = (
+    *("system", "systemPrompt", "system_prompt", "systemMessage", "system_message"),
+    *("systemInstruction", "system_instruction", "instructions"),
+)
+"""Names by which the configuration of a provider gives a system message."""
 MAY_BE_EMPTY = frozenset({"vars", "assert", "options", "metadata", "prompts", "tests", "scenarios", "defaultTest"})
 """Keys of promptfoo that mean the same without a value as if they were missing."""
 
@@ -45,6 +50,9 @@ def _known(node: Node, form: type[BaseModel], document: Document, notices: Notic
         if key not in names and not difflib.get_close_matches(key.lower()[:60], names, n=1, cutoff=MISSPELT)
     ]
     for key in unknown:
+        if form is OptionsForm and key in SYSTEMS:  # promptfoo adds the options to the configuration of the provider
+            notices.unsupported("a system message in options", replace(document, root=node).place((key,), key=True))
+            continue
         notices.ignore(f"the unknown key {shown(key)}", replace(document, root=node).place((key,), key=True))
     value = {
         key: _inside(key, child, form, document, notices)
