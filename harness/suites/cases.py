@@ -390,6 +390,8 @@ class _CaseBuilder:
             value = self.fill_nested(value, location, document)
         if value is not form.value or is_known_later(kind, form.value):
             value = self.with_place(lambda: kind.read(form.type, value), location, document)
+            if missing := kind.value.unsupported(value):
+                raise UnsupportedError(f"{form.type} {missing}")
         if Need.REFERENCE in kind.needs and self.reference is None:
             raise document.wrong(f"{form.type} needs a case with a reference", "Add reference: to the case.", location)
         return self.among_choices(value, kind, location, document)
