@@ -14,6 +14,7 @@ from harness.core.yaml import Document, Node, parse_yaml, shown
 from harness.scoring.registry import find, is_unsupported
 from harness.scoring.values import FILE
 from harness.suites.assertions import AssertionForm
+from harness.suites.case_files import EXPECTED
 from harness.suites.forms import DefaultsForm, OptionsForm
 from harness.suites.notices import Notices, UnsupportedError
 from harness.suites.promptfoo.files import Files, is_pattern, local_name
@@ -43,6 +44,8 @@ def _known(node: Node, form: type[BaseModel], document: Document, notices: Notic
     if not isinstance(node.value, dict):
         return node
     check_replaced(replace(document, root=node))
+    if issubclass(form, DefaultsForm):
+        _check_columns(replace(document, root=node), notices)
     names = [info.alias or name for name, info in form.model_fields.items()]
     unknown = [
         key
@@ -60,6 +63,19 @@ def _known(node: Node, form: type[BaseModel], document: Document, notices: Notic
         if key not in unknown and not (key in MAY_BE_EMPTY and isinstance(child, Node) and child.value is None)
     }
     return replace(node, value=value)
+
+
+def _check_columns(case: Document, notices: Notices) -> None:
+    """Refuse assertions that are written as in CSV files, and note those among variables; promptfoo ignores both."""
+    for key in case.root.value:
+        if EXPECTED.fullmatch(key):
+            remedy = "Write assert: [{type: ..., value: ...}], or save the rows as a CSV file."
+            raise case.wrong(f"{key} is a column of CSV files, and holds no assertion here", remedy, (key,), key=True)
+    variables = case.root.value.get("vars")
+    named = variables.value if isinstance(variables, Node) else variables
+    if isinstance(named, dict) and "assert" in named and variables is not None:
+        what = "assert under vars, where it is a variable (write it beside vars)"
+        notices.ignore(what, case.place(("vars", "assert"), key=True))
 
 
 def _inside(key: str, child: Any, form: type[BaseModel], document: Document, notices: Notices) -> Any:
