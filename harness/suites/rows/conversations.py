@@ -201,6 +201,9 @@ def _context(name: str, value: Any) -> list[str]:
     """Return the texts of a context: one, or several passages."""
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return value
+    if isinstance(value, list) and all(isinstance(each, dict) and isinstance(each.get("text"), str) for each in value):
+        titles = [each["title"] if isinstance(each.get("title"), str) else "" for each in value]
+        return ["\n".join(filter(None, (title, each["text"]))) for title, each in zip(titles, value, strict=True)]
     return [_text(name, value)]
 
 
@@ -232,7 +235,7 @@ def _text(name: str, value: Any) -> str:
     written = as_written(value)
     if written is None or isinstance(written, str):
         return written or ""
-    inside = written[0] if isinstance(written, list) and written else written
+    inside = written[0] if isinstance(written, list) and len(written) == 1 else written
     alone = next((inside[key] for key in ("value", "text") if isinstance(inside, dict) and inside.get(key)), None)
     text = alone if isinstance(alone, str) else json.dumps(written, ensure_ascii=False)
     remedy = f"Write it as text: {json.dumps(name)}: {json.dumps(text, ensure_ascii=False)}"
