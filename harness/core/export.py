@@ -15,7 +15,6 @@ class ExportKind(StrEnum):
     ADAPTER = "adapter"
     MERGED = "merged"
     GGUF = "gguf"
-    NOTEBOOK = "notebook"
     HUB = "hub"
 
 

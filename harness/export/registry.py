@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from harness.export.protocol import Exporter
-from harness.export.targets import adapter, gguf, hub, merged, notebook
+from harness.export.targets import adapter, gguf, hub, merged
 
 EXPORTERS: tuple[Exporter[Any], ...] = (
     adapter.EXPORTER,
     merged.EXPORTER,
     gguf.EXPORTER,
-    notebook.EXPORTER,
     hub.EXPORTER,
 )
