@@ -1,0 +1,158 @@
+"""Executes the notebook that is written before any run, and compares it with a run of the same training.
+
+    python -m tests.studies.notebook_answers --output reports/studies/notebook.json
+    python -m tests.studies.notebook_answers --only smollm2 --output FILE
+
+The notebook is of `suites/workshop`, with rehearsal, and is executed with nbclient on a CPU. The kernel of `smollm2`
+cannot import the package, as on Colab; the toy model is part of the package. The run uses SFTTrainer. Compared are
+every answer before and after the training, every verdict, and the training rows with the answers of rehearsal. The file
+is written again after each model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from harness.cli import main as harness_command
+from harness.core.conversations import as_chat
+from harness.core.names import BASE
+from harness.core.suite import Split
+from harness.hardware.environment import versions
+from harness.storage.files import write_text
+from harness.storage.runs import RunStore
+from tests.studies.placebos import lines
+from tests.support.trained_run import inside
+
+SUITE = Path(__file__).resolve().parents[2] / "suites" / "workshop"
+PACKAGE = str(SUITE.parents[1])
+GRID = "one"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model, the settings of its only variant, and whether its kernel can import the package."""
+
+    settings: Mapping[str, Any]
+    package: bool
+
+
+COMMON = {
+    "learning_rate": 1e-3, "batch_size": 4, "warmup": 0.1, "scheduler": "cosine", "rank": 16, "alpha": 32,
+    "target_modules": "all-linear",
+}  # fmt: skip
+MODELS = {
+    "pocket": Training({**COMMON, "epochs": 6, "rehearsal": 16}, package=True),
+    "smollm2": Training({**COMMON, "epochs": 4, "rehearsal": 60}, package=False),
+}
+
+
+def study(model: str, training: Training, work: Path) -> dict[str, Any]:
+    """Execute the notebook, make the run, and return the figures."""
+    shutil.copytree(SUITE, work / "suite")
+    grid = {"seeds": [0], "rows": [{"name": GRID, **training.settings}]}
+    (work / "suite" / "grids" / f"{GRID}.yaml").write_text(json.dumps(grid), encoding="utf-8")
+    words = ("suite", "--grid", GRID, "--model", model)
+    with inside(work):
+        call("notebook", *words, "--output", "before/notebook.ipynb")
+        execute(work / "before", package=training.package)
+        call("run", *words, "--engine", "reference", "--profile", "cpu", "--confirm-seeds", "0", "--output", "run")
+        call("notebook", "run", "--output", "after/notebook.ipynb")
+    return compared(work, RunStore(work / "run"))
+
+
+def call(*words: str) -> None:
+    if code := harness_command(words):
+        raise SystemExit(f"harness {' '.join(words)} ended with exit code {code}")
+
+
+def execute(folder: Path, *, package: bool) -> None:
+    """Execute the notebook in a folder, and store it with its outputs."""
+    from nbclient import NotebookClient
+
+    path = folder / "notebook.ipynb"
+    book = nbformat.read(path, as_version=4)
+    environment = os.environ | {"PYTHONPATH": PACKAGE if package else "", "PYTHONSAFEPATH": "1"}
+    client = NotebookClient(book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    with client.setup_kernel(env=environment):
+        try:
+            for number, cell in enumerate(book.cells):
+                client.execute_cell(cell, number)
+        finally:
+            nbformat.write(book, folder / "executed.ipynb")
+
+
+def compared(work: Path, store: RunStore) -> dict[str, Any]:
+    """Compare the notebook's answers, verdicts and rows with those of the run."""
+    found = {each["id"]: each for each in json.loads((work / "before" / "answers.json").read_text(encoding="utf-8"))}
+    results, run = store.results(), store.manifest()
+    figures: dict[str, Any] = {"cases": len(run.suite.of(Split.MAIN)), "in_notebook": len(found)}
+    for name, variant in (("before", BASE), ("after", GRID)):
+        own = {sample.case: sample for sample in results.samples if sample.variant == variant}
+        differing = [
+            {"id": case, "notebook": found[case][name], "run": sample.answer.text}
+            for case, sample in own.items()
+            if found[case][name] != sample.answer.text
+        ]
+        verdicts = [case for case, sample in own.items() if found[case][f"passed_{name}"] is not sample.score.passed]
+        figures[name] = {
+            "answers": len(own), "equal_answers": len(own) - len(differing), "equal_verdicts": len(own) - len(verdicts),
+            "passed": sum(sample.score.passed for sample in own.values()), "differing": differing,
+            "other_verdicts": verdicts,
+        }  # fmt: skip
+    rows = [json.loads(line)["messages"] for line in (work / "before" / "train.jsonl").open(encoding="utf-8")]
+    added = run.added_rows(run.plan.variants[0].settings, run.plan.seeds[0])
+    wanted = [as_chat(example.messages) for example in (*run.suite.examples, *added)]
+    figures["rows"] = {"notebook": len(rows), "run": len(wanted), "equal": sum(map(_same, rows, wanted))}
+    figures["notebook_of_the_run_has_the_same_rows"] = _rows_of(work / "after" / "notebook.ipynb") == wanted
+    return figures
+
+
+def _same(one: object, other: object) -> bool:
+    return one == other
+
+
+def _rows_of(notebook: Path) -> object:
+    [cell] = [cell for cell in nbformat.read(notebook, as_version=4).cells if "data" in cell.metadata.get("tags", [])]
+    space: dict[str, object] = {}
+    exec(cell.source, space)
+    return space["TRAINING_ROWS"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=sorted(MODELS))
+    parser.add_argument("--keep", type=Path, help="Folder for suites, notebooks and runs; default: a temporary one.")
+    parser.add_argument("--output", type=Path, required=True)
+    given = parser.parse_args()
+    found = json.loads(given.output.read_text(encoding="utf-8")) if given.output.exists() else {}
+    found["command"] = "python -m tests.studies.notebook_answers --output FILE"
+    found["versions"] = versions() | {"python": ".".join(map(str, sys.version_info[:3]))}
+    for model, training in MODELS.items():
+        if given.only in (None, model):
+            with tempfile.TemporaryDirectory(prefix="harness-notebook-") as name:
+                before = _processor_seconds()
+                found[model] = study(model, training, (given.keep or Path(name)) / model)
+                found[model]["processor_seconds"] = round(_processor_seconds() - before)
+            write_text(given.output, lines(found))
+            print(model, json.dumps(found[model], indent=1))
+
+
+def _processor_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+if __name__ == "__main__":
+    main()
