@@ -9,8 +9,6 @@ import pytest
 
 from harness.cli import main
 from harness.storage.runs import RunStore
-from tests.support.small_suite import small_suite
-from tests.support.trained_run import inside
 
 
 @pytest.mark.parametrize(
@@ -24,38 +22,33 @@ from tests.support.trained_run import inside
     ],
 )
 def test_mistakes_are_explained(
-    words: tuple[str, ...], error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], error: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A command that names no single variant, or no notebook or model, ends with exit code 2 and a remedy."""
-    small_suite(tmp_path)
-    with inside(tmp_path):
-        assert main(["notebook", *words]) == 2
+    assert main(["notebook", *words]) == 2
     assert error in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.ipynb"))
+    assert not list(here.glob("*.ipynb"))
 
 
-def test_a_suite_needs_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_suite_needs_no_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From a suite, one file is written, in the current folder or where --output says, and its path is printed."""
-    small_suite(tmp_path)
     words = ["notebook", "small", "--row", "lr=0.01"]
-    with inside(tmp_path):
-        assert main([*words, "--seed", "7"]) == 0
-        assert main([*words, "--output", "class/first.ipynb", "--quiet"]) == 0
+    assert main([*words, "--seed", "7"]) == 0
+    assert main([*words, "--output", "class/first.ipynb", "--quiet"]) == 0
     out, error = capsys.readouterr()
     assert out.split() == ["small-lr-0.01-seed7.ipynb", "class/first.ipynb"]
     assert error.count("Open it in Colab") == 1
     for name in out.split():
-        nbformat.validate(nbformat.read(tmp_path / name, as_version=4))
+        nbformat.validate(nbformat.read(here / name, as_version=4))
 
 
 def test_a_run_names_its_variant_and_has_its_own_grid(
-    trained_run: RunStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_run: RunStore, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From a run with one variant, no name is needed. The options of a suite are refused, since they change nothing."""
     run = str(trained_run.root)
-    with inside(tmp_path):
-        assert main(["notebook", run]) == 0
-        assert main(["notebook", run, "--model", "pocket"]) == 2
+    assert main(["notebook", run]) == 0
+    assert main(["notebook", run, "--model", "pocket"]) == 2
     out, error = capsys.readouterr()
-    assert (tmp_path / out.strip()).is_file()
+    assert (here / out.strip()).is_file()
     assert "--model changes nothing for a run, which has its own." in error

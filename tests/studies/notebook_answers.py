@@ -1,12 +1,13 @@
 """Executes the notebook that is written before any run, and compares it with a run of the same training.
 
     python -m tests.studies.notebook_answers --output reports/studies/notebook.json
-    python -m tests.studies.notebook_answers --only smollm2 --output FILE
+    python -m tests.studies.notebook_answers --only smollm2 --small --output FILE
 
 The notebook is of `suites/workshop`, with rehearsal, and is executed with nbclient on a CPU. The kernel of `smollm2`
 cannot import the package, as on Colab; the toy model is part of the package. The run uses SFTTrainer. Compared are
-every answer before and after the training, every verdict, and the training rows with the answers of rehearsal. The file
-is written again after each model.
+every answer before and after the training, every verdict, and the training rows with the answers of rehearsal. With
+`--small`, there are five cases of each role, 24 prompts for rehearsal, and 10 rows. The file is written again after
+each model.
 """
 
 from __future__ import annotations
@@ -24,20 +25,24 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 
 from harness.cli import main as harness_command
 from harness.core.conversations import as_chat
 from harness.core.names import BASE
-from harness.core.suite import Split
+from harness.core.suite import Role, Split
 from harness.hardware.environment import versions
 from harness.storage.files import write_text
 from harness.storage.runs import RunStore
+from harness.suites import load_suite
+from harness.suites.rehearsal import POOL
 from tests.studies.placebos import lines
 from tests.support.trained_run import inside
 
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "workshop"
 PACKAGE = str(SUITE.parents[1])
 GRID = "one"
+SMALL = {"cases": 5, "prompts": 24, "rows": 10}
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,13 @@ MODELS = {
 }
 
 
-def study(model: str, training: Training, work: Path) -> dict[str, Any]:
+def study(model: str, training: Training, work: Path, *, small: bool) -> dict[str, Any]:
     """Execute the notebook, make the run, and return the figures."""
     shutil.copytree(SUITE, work / "suite")
-    grid = {"seeds": [0], "rows": [{"name": GRID, **training.settings}]}
+    settings = {**training.settings, **({"rehearsal": SMALL["rows"]} if small else {})}
+    if small:
+        make_small(work / "suite")
+    grid = {"seeds": [0], "rows": [{"name": GRID, **settings}]}
     (work / "suite" / "grids" / f"{GRID}.yaml").write_text(json.dumps(grid), encoding="utf-8")
     words = ("suite", "--grid", GRID, "--model", model)
     with inside(work):
@@ -70,6 +78,17 @@ def study(model: str, training: Training, work: Path) -> dict[str, Any]:
         call("run", *words, "--engine", "reference", "--profile", "cpu", "--confirm-seeds", "0", "--output", "run")
         call("notebook", "run", "--output", "after/notebook.ipynb")
     return compared(work, RunStore(work / "run"))
+
+
+def make_small(suite: Path) -> None:
+    """Leave a few main cases of each role, and a few prompts for rehearsal."""
+    wanted = load_suite(suite).of(Split.MAIN)
+    kept = {case.id for role in Role for case in [each for each in wanted if each.role is role][: SMALL["cases"]]}
+    whole = yaml.safe_load((suite / "suite.yaml").read_text(encoding="utf-8"))
+    whole["tests"] = [case for case in whole["tests"] if isinstance(case, dict) and case.get("id") in kept]
+    (suite / "suite.yaml").write_text(json.dumps(whole), encoding="utf-8")
+    prompts = POOL.read_text(encoding="utf-8").splitlines(keepends=True)[: SMALL["prompts"]]
+    (suite / "rehearsal.jsonl").write_text("".join(prompts), encoding="utf-8")
 
 
 def call(*words: str) -> None:
@@ -133,6 +152,7 @@ def _rows_of(notebook: Path) -> object:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=sorted(MODELS))
+    parser.add_argument("--small", action="store_true")
     parser.add_argument("--keep", type=Path, help="Folder for suites, notebooks and runs; default: a temporary one.")
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
@@ -143,7 +163,8 @@ def main() -> None:
         if given.only in (None, model):
             with tempfile.TemporaryDirectory(prefix="harness-notebook-") as name:
                 before = _processor_seconds()
-                found[model] = study(model, training, (given.keep or Path(name)) / model)
+                found[model] = study(model, training, (given.keep or Path(name)) / model, small=given.small)
+                found[model]["small"] = given.small
                 found[model]["processor_seconds"] = round(_processor_seconds() - before)
             write_text(given.output, lines(found))
             print(model, json.dumps(found[model], indent=1))
