@@ -2,12 +2,13 @@
 
     python -m tests.studies.notebook_answers --output reports/studies/notebook.json
     python -m tests.studies.notebook_answers --only smollm2 --small --output FILE
+    python -m tests.studies.notebook_answers --profile t4 --output FILE
 
-The notebook is of `suites/workshop`, with rehearsal, and is executed with nbclient on a CPU. The kernel of `smollm2`
-cannot import the package, as on Colab; the toy model is part of the package. The run uses SFTTrainer. Compared are
-every answer before and after the training, every verdict, and the training rows with the answers of rehearsal. With
-`--small`, there are five cases of each role, 24 prompts for rehearsal, and 10 rows. The file is written again after
-each model.
+The notebook is of `suites/workshop`, with rehearsal, and is executed with nbclient, on a CPU unless `--profile t4` asks
+for a GPU. The kernel of `smollm2` cannot import the package, as on Colab; the toy model is part of the package. The run
+uses SFTTrainer. Compared are every answer before and after the training, every verdict, and the training rows with the
+answers of rehearsal. With `--small`, there are five cases of each role, 24 prompts for rehearsal, and 10 rows. The file
+is written again after each model.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ MODELS = {
 }
 
 
-def study(model: str, training: Training, work: Path, *, small: bool) -> dict[str, Any]:
+def study(model: str, training: Training, work: Path, *, small: bool, profile: str) -> dict[str, Any]:
     """Execute the notebook, make the run, and return the figures."""
     shutil.copytree(SUITE, work / "suite")
     settings = {**training.settings, **({"rehearsal": SMALL["rows"]} if small else {})}
@@ -74,8 +75,8 @@ def study(model: str, training: Training, work: Path, *, small: bool) -> dict[st
     words = ("suite", "--grid", GRID, "--model", model)
     with inside(work):
         call("notebook", *words, "--output", "before/notebook.ipynb")
-        execute(work / "before", package=training.package)
-        call("run", *words, "--engine", "reference", "--profile", "cpu", "--confirm-seeds", "0", "--output", "run")
+        execute(work / "before", package=training.package, gpu=profile != "cpu")
+        call("run", *words, "--engine", "reference", "--profile", profile, "--confirm-seeds", "0", "--output", "run")
         call("notebook", "run", "--output", "after/notebook.ipynb")
     return compared(work, RunStore(work / "run"))
 
@@ -96,13 +97,14 @@ def call(*words: str) -> None:
         raise SystemExit(f"harness {' '.join(words)} ended with exit code {code}")
 
 
-def execute(folder: Path, *, package: bool) -> None:
+def execute(folder: Path, *, package: bool, gpu: bool) -> None:
     """Execute the notebook in a folder, and store it with its outputs."""
     from nbclient import NotebookClient
 
     path = folder / "notebook.ipynb"
     book = nbformat.read(path, as_version=4)
     environment = os.environ | {"PYTHONPATH": PACKAGE if package else "", "PYTHONSAFEPATH": "1"}
+    environment |= {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
     client = NotebookClient(book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     with client.setup_kernel(env=environment):
         try:
@@ -153,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=sorted(MODELS))
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--profile", choices=("cpu", "t4"), default="cpu")
     parser.add_argument("--keep", type=Path, help="Folder for suites, notebooks and runs; default: a temporary one.")
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
@@ -163,8 +166,10 @@ def main() -> None:
         if given.only in (None, model):
             with tempfile.TemporaryDirectory(prefix="harness-notebook-") as name:
                 before = _processor_seconds()
-                found[model] = study(model, training, (given.keep or Path(name)) / model, small=given.small)
-                found[model]["small"] = given.small
+                found[model] = study(
+                    model, training, (given.keep or Path(name)) / model, small=given.small, profile=given.profile
+                )
+                found[model] |= {"small": given.small, "profile": given.profile}
                 found[model]["processor_seconds"] = round(_processor_seconds() - before)
             write_text(given.output, lines(found))
             print(model, json.dumps(found[model], indent=1))
