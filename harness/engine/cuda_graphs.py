@@ -52,6 +52,10 @@ class CudaGraphs:
         self._graphs, self._pool = {}, None
         return any_left
 
+    def captured(self, shape: Hashable) -> bool:
+        """Whether functions of this shape have a graph."""
+        return shape in self._graphs
+
     def __call__(self, shape: Hashable, run: Run, *, capture: bool = True) -> torch.Tensor:
         """Return what `run` returns, by a graph if its shape has been seen before.
 

@@ -24,14 +24,18 @@ def similarities(model: Any, pairs: Any) -> list[float]:
 
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> Any:
-    from huggingface_hub import hf_hub_download
-    from sentence_transformers import SentenceTransformer
-
     folder = Path(name)
-    listed = folder / "modules.json" if folder.is_dir() else Path(hf_hub_download(name, "modules.json"))
-    check_modules(listed)
+    check_modules(folder / "modules.json" if folder.is_dir() else _downloaded(name))
+    from sentence_transformers import SentenceTransformer  # takes seconds, which a refused model need not cost
+
     # Without safetensors, the weights would be a pickle, which can run code.
     return SentenceTransformer(name, device="cpu", model_kwargs={"use_safetensors": True})
+
+
+def _downloaded(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(name, "modules.json"))
 
 
 def check_modules(listed: Path) -> None:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ _CONFIGS = (
 )
 _LOADED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors", "additional_chat_templates/*")
 """Files of a model's folder that a library can open by itself."""
+_MOST_FILES = 2_000
+"""Largest number of entries in a model's folder. The largest published models have a few hundred shards."""
 _DEEPEST = 64
 _LONGEST_NUMBER = 400
 """Digits of the longest number: the largest 64-bit float has 309."""
@@ -99,8 +102,13 @@ def check_folder(folder: Path) -> None:
     Folders in it are ignored.
 
     Raises:
-        ModelError: a file is something else.
+        ModelError: a file is something else, or there are too many.
     """
+    with os.scandir(folder) as entries:
+        count = sum(1 for _ in islice(entries, _MOST_FILES + 1))
+    if count > _MOST_FILES:
+        remedy = "Copy the model's own files into a folder of their own, and give that folder."
+        raise ModelError(f"{folder} has more than {_MOST_FILES:,} files, and no model has so many", remedy=remedy)
     for path in sorted({path for pattern in _LOADED for path in folder.glob(pattern)}):
         if path.is_dir() and not path.is_symlink():
             continue

@@ -1,11 +1,12 @@
 """Measures the phases of a fused pass on a GPU: before the first step, the steps, and saving the adapters.
 
-    python -m tests.benchmarks.passes [--output FILE.json] [--model NAME] [--batches 1 4 16] [--kernels]
+    python -m tests.benchmarks.passes [--output FILE.json] [--model NAME] [--batches 1 4 16] [--kernels] [--sft]
 
 Trains eight trials of 64 rows of about 100 tokens, rank 16 on all linear layers, for one epoch at each batch size, with
 a T4's memory and precision and random weights (`--model`: another shape or model). `--kernels` also profiles a few
-steps: the time in which the GPU computes, and the number of kernels, by kind. Without a GPU, it trains the toy model on
-eight rows and one thread. Prints its figures as JSON and asserts nothing.
+steps: the time in which the GPU computes, and the number of kernels, by kind. `--sft` also times the first steps of one
+trial with SFTTrainer at each batch size, and estimates its epoch. Without a GPU, it trains the toy model on eight rows
+and one thread. Prints its figures as JSON and asserts nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from harness.core import device_profiles
 from harness.core.settings import Quantization, Settings
@@ -30,13 +32,15 @@ from harness.engine.loading import Base, load_base
 from harness.engine.random_weights import make_base
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.initialisation import initial_adapters
+from harness.engine.trainers.fused.recomputation import Recomputation
 from harness.engine.trainers.fused.training import FusedResult, train_together
 from harness.engine.trainers.protocol import TrialInput
 from harness.hardware.environment import machine, stack_versions
 from harness.models.resolving import resolve
-from tests.benchmarks.engines import EXAMPLES, TRIALS, random_rows, sweep_of
+from tests.benchmarks.engines import EXAMPLES, TRIALS, random_rows, sequential, sweep_of
 
 PROFILED_STEPS = 3
+SFT_STEPS = 8
 KINDS = {
     "matrix products": ("gemm", "cutlass", "wgmma", "nvjet", "cublas", "splitk"),
     "dequantising": ("dequantize", "kdequant"),
@@ -86,10 +90,12 @@ def epoch(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], folder: Pa
     import torch
 
     fresh(base)
+    keep = patch.object(Recomputation, "keep", autospec=True, side_effect=Recomputation.keep)
     trials = [TrialInput(str(number), rows, settings, number) for number, settings in enumerate(sweep)]
     ticks: list[float] = []
     begun = time.perf_counter()
-    found = list(train_together(base, trials, progress=lambda *_: ticks.append(time.perf_counter())))
+    with keep as kept:
+        found = list(train_together(base, trials, progress=lambda *_: ticks.append(time.perf_counter())))
     trained = time.perf_counter()
     save(found, folder)
     ended = time.perf_counter()
@@ -105,6 +111,7 @@ def epoch(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], folder: Pa
         "steps": len(ends),
         "after the last step, s": trained - ends[-1],
         "saving, s": ended - trained,
+        "layers that keep their activations": kept.call_args.args[1] if kept.call_args else 0,
         "peak reserved, GiB": torch.cuda.max_memory_reserved() / 2**30 if cuda else None,
         "peak allocated, GiB": torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
         "loss of each trial's last step": [one.steps[-1].loss for one in found],
@@ -160,7 +167,7 @@ def kind_of(kernel: str) -> str:
     return next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "elementwise")
 
 
-def figures(model: str, batches: Sequence[int], *, profiled: bool) -> dict[str, Any]:
+def figures(model: str, batches: Sequence[int], *, profiled: bool, sft: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as saved:
         base, seconds = loaded(model, Path(made))
         rows = random_rows(base, EXAMPLES if on_gpu() else EXAMPLES // 8, 100)
@@ -179,6 +186,11 @@ def figures(model: str, batches: Sequence[int], *, profiled: bool) -> dict[str, 
             print(json.dumps({f"batch {batch}": found[f"batch {batch}"]}, indent=1), flush=True)
             if profiled:
                 found[f"batch {batch}"]["kernels of a step"] = kernels(base, rows, sweep)
+        if sft:
+            sequential(base, rows[:4], settings, 0, timed=2)  # compiles and loads kernels
+            for batch in batches:
+                alone = sequential(base, rows, replace(settings, batch_size=batch), 0, timed=SFT_STEPS)
+                found[f"batch {batch}"]["one trial with SFTTrainer"] = asdict(alone)
         return found
 
 
@@ -194,8 +206,9 @@ def main() -> None:
     parser.add_argument("--model", default="shape:llama-2-7b")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16] if on_gpu() else [4])
     parser.add_argument("--kernels", action="store_true")
+    parser.add_argument("--sft", action="store_true")
     given = parser.parse_args()
-    text = json.dumps(figures(given.model, given.batches, profiled=given.kernels), indent=1)
+    text = json.dumps(figures(given.model, given.batches, profiled=given.kernels, sft=given.sft), indent=1)
     print(text)
     if given.output:
         given.output.parent.mkdir(parents=True, exist_ok=True)

@@ -190,6 +190,14 @@ def test_a_normaliser_that_makes_texts_long(tmp_path: Path, pattern: dict[str, s
         read_tokenizer(folder)
 
 
+def test_a_folder_with_too_many_files(tmp_path: Path) -> None:
+    """A folder with more files than any model has is refused before its files are looked at."""
+    for number in range(2_001):
+        (tmp_path / f"{number}.json").touch()
+    with pytest.raises(ModelError, match="more than 2,000 files"):
+        check_folder(tmp_path)
+
+
 def test_the_pocket_model_passes(tmp_path: Path) -> None:
     """A sound model has no error, and its shapes are those of its file."""
     folder = copy(tmp_path)

@@ -10,10 +10,10 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ import pytest
 import harness
 from harness.core import device_profiles
 from harness.core.engines import Engine
-from harness.core.job import Event
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.engine.tokenization import tokenize
@@ -31,17 +30,16 @@ from harness.engine.worker import work
 from harness.models.resolving import POCKET
 from harness.runner import benchmark
 from harness.runner.executors.inline import Inline
-from harness.runner.executors.processes import Processes
 from harness.runner.executors.protocol import Executor
-from harness.runner.listeners.protocol import Listener
 from harness.runner.request import Request
-from harness.storage.runs import RunStore
+from harness.storage.runs import RunStore, find_run
 from harness.suites.new import make
+from tests.support.dying import die_once
 from tests.support.fork_server import ForkedCommand
 from tests.support.interruptions import GONE
 from tests.support.made_once import made_once
-from tests.support.preloaded import WORKER_NAME
-from tests.support.small_suite import GRID, LIMIT, RUN, WORDS, findings, logs, run, small_suite, start
+from tests.support.preloaded import WORKER_NAME, Program
+from tests.support.small_suite import GRID, LIMIT, RUN, WORDS, findings, logs, run, small_suite
 
 pytestmark = pytest.mark.slow
 
@@ -62,14 +60,14 @@ def finish(folder: Path) -> None:
     (folder / "seconds").write_text(str(time.monotonic() - began), encoding="utf-8")
 
 
-def fork(folder: Path, *options: str) -> ForkedCommand:
+def fork(folder: Path, *options: str, worker: Program | None = None) -> ForkedCommand:
     """Start `harness run small`, like `start`, but in a process that has imported the libraries."""
-    return ForkedCommand([*WORDS, *options], folder)
+    return ForkedCommand([*WORDS, *options], folder, worker)
 
 
-def run_forked(folder: Path, *options: str) -> tuple[int | None, str, str]:
+def run_forked(folder: Path, *options: str, worker: Program | None = None) -> tuple[int | None, str, str]:
     """Run `harness run small` in a forked process, and return exit code, stdout and stderr."""
-    process = fork(folder, *options)
+    process = fork(folder, *options, worker=worker)
     out, error = process.communicate(timeout=LIMIT)
     return process.returncode, out, error
 
@@ -103,7 +101,7 @@ def test_a_new_suite_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     kept = [line for line in grid.read_text(encoding="utf-8").splitlines() if "name:" not in line or "high-lr" in line]
     grid.write_text("\n".join(kept), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    store, failures, _ = in_process(Inline(work), confirm_seeds=0)
+    store, failures = in_process(Inline(work), confirm_seeds=0)
     results = store.results()
     (tuned,) = results.variants
     assert failures == []
@@ -143,7 +141,7 @@ def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> No
 def test_a_race_that_nobody_leaves_has_the_results_of_a_run(finished: Path, tmp_path: Path) -> None:
     """Training in parts, with a kill between, gives the results of a run without a race, to the last digit."""
     small_suite(tmp_path)
-    process = start(tmp_path, "--race")
+    process = fork(tmp_path, "--race")
     states = tmp_path / "reports" / "cache" / "trainings"
     while process.poll() is None and not list(states.glob("*-epoch-2-state")):
         time.sleep(0.05)
@@ -151,7 +149,7 @@ def test_a_race_that_nobody_leaves_has_the_results_of_a_run(finished: Path, tmp_
     process.kill()
     process.communicate(timeout=LIMIT)
     assert psutil.wait_procs(workers, timeout=GONE)[1] == []
-    code, out, error = run(tmp_path, "--race")
+    code, out, error = run_forked(tmp_path, "--race")
     assert code == 0, error
     assert "Look 1 of 2: no variant stops." in error
     assert "Race:" not in out
@@ -259,39 +257,30 @@ def test_a_changed_assertion_trains_nothing(finished: Path, monkeypatch: pytest.
     assert [sample.score.passed for sample in base] == [False]
 
 
-def dying(folder: Path) -> Processes:
-    """Return an executor whose first worker kills itself at its first training step."""
-    return Processes(command=(sys.executable, "-P", "-m", "tests.support.dying", str(folder)))
+def run_dying(folder: Path, *options: str) -> tuple[int | None, str]:
+    """Run `harness run small` with a worker that kills itself at the first training step; return code and stderr."""
+    code, _, error = run_forked(folder, *options, worker=partial(die_once, folder / "died"))
+    assert (folder / "died").exists()
+    return code, error
 
 
-class Messages(Listener):
-    """A listener that collects the messages of all events."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-
-    def on_event(self, event: Event) -> None:
-        if event.message:
-            self.seen.append(event.message)
-
-
-def in_process(executor: Executor, **asked: Any) -> tuple[RunStore, list[str], list[str]]:
-    """Run the suite `small` of the working directory; return the run, its failures and all messages for the user."""
-    messages = Messages()
+def in_process(executor: Executor, **asked: Any) -> tuple[RunStore, list[str]]:
+    """Run the suite `small` of the working directory; return the run and its failures."""
     request = Request(suite=Path("small"), profile=device_profiles.CPU, **asked)
-    store, results = benchmark.run(request, executor, [messages])
-    return store, benchmark.failures(results, store.root), messages.seen
+    store, results = benchmark.run(request, executor)
+    return store, benchmark.failures(results, store.root)
 
 
 def test_a_killed_worker_fails_one_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a worker is killed, one trial fails, the failure names the log, and the next run repeats only that trial."""
     small_suite(tmp_path)
     monkeypatch.chdir(tmp_path)
-    store, [failure], _ = in_process(dying(tmp_path), confirm_seeds=0, engine=Engine.REFERENCE)
-    assert "failed: the worker was killed by SIGKILL" in failure
-    assert f"(log: {RUN / 'workers' / '002.log'})" in failure
-    assert store.report.is_file()
-    assert in_process(Inline(work), confirm_seeds=0, engine=Engine.REFERENCE)[1] == []
+    code, error = run_dying(tmp_path, "--confirm-seeds", "0", "--engine", "reference")
+    assert (code, error.count("failed: the worker was killed by SIGKILL")) == (3, 1)
+    assert f"(log: {RUN / 'workers' / '002.log'})" in error
+    assert (tmp_path / RUN / "report.html").is_file()
+    store, failures = in_process(Inline(work), confirm_seeds=0, engine=Engine.REFERENCE)
+    assert failures == []
     # The base has the first job. Then a worker was killed, the other trial ran, and the failed trial was repeated.
     trials = [[task["trial"] for task in json.loads(job.read_text(encoding="utf-8"))["tasks"]] for job in jobs(store)]
     assert [len(tasks) for tasks in trials] == [1, 1, 1, 1]
@@ -303,15 +292,12 @@ def jobs(store: RunStore) -> list[Path]:
     return sorted((store.root / "workers").glob("*.json"))
 
 
-def test_a_pass_whose_worker_was_killed_is_repeated(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pass_whose_worker_was_killed_is_repeated(finished: Path, tmp_path: Path) -> None:
     """If a worker that trains trials together is killed, a notice says so, and the results do not change."""
     small_suite(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    _, failures, told = in_process(dying(tmp_path), confirm_seeds=1)
-    assert failures == []
-    assert any("unfinished trials start again: the worker was killed by SIGKILL" in message for message in told)
+    code, error = run_dying(tmp_path)
+    assert code == 0, error
+    assert "unfinished trials start again: the worker was killed by SIGKILL" in error
     assert findings(tmp_path) == findings(finished)
 
 
@@ -335,7 +321,7 @@ def test_interrupting_keeps_finished_work(tmp_path: Path) -> None:
     """Ctrl-C ends the worker and then the run, with exit code 130; the next run does not ask answered prompts again."""
     # The training takes so long that Ctrl-C arrives before its end.
     small_suite(tmp_path, grid="rows: [{name: endless, epochs: 1000000}]\n")
-    process = start(tmp_path)
+    process = fork(tmp_path)
     base = tmp_path / RUN / "trials" / "base" / "record.json"
     wait_for(process, base.is_file)
     worker = workers_of(process)[0]
@@ -345,7 +331,7 @@ def test_interrupting_keeps_finished_work(tmp_path: Path) -> None:
     assert "same command" in error
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     before = set(logs(tmp_path))
-    again = start(tmp_path)
+    again = fork(tmp_path)
     wait_for(again, lambda: set(logs(tmp_path)) - before)  # a log appears after the job file is complete
     again.kill()
     again.communicate(timeout=LIMIT)
@@ -368,7 +354,7 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     """A trial that diverges is reported as diverged, and is no failure."""
     small_suite(tmp_path, grid=GRID.replace("[1e-5, 1e-2]", "[1e30]"))
     monkeypatch.chdir(tmp_path)
-    store, failures, _ = in_process(Inline(work))
+    store, failures = in_process(Inline(work))
     assert failures == []
     assert [(row.name, row.statuses) for row in store.results().variants] == [("lr=1e30", (Status.DIVERGED,))]
 
@@ -404,7 +390,7 @@ axes: {rehearsal: [0, 5, 7]}
 """
 
 
-def test_a_run_trains_on_the_rehearsal_rows_that_it_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_trains_on_the_rehearsal_rows_that_it_records(tmp_path: Path) -> None:
     """After a worker was killed in training, every training still has the rehearsal rows that run.json records.
 
     Its fingerprint counts the suite's four rows and the recorded rows, and their tokens and labels.
@@ -412,10 +398,10 @@ def test_a_run_trains_on_the_rehearsal_rows_that_it_records(tmp_path: Path, monk
     suite = small_suite(tmp_path, grid=REHEARSED)
     prompts = (json.dumps({"prompt": f"Say the number {number}."}) + "\n" for number in range(12))
     (suite / "rehearsal.jsonl").write_text("".join(prompts), encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    store, failures, messages = in_process(dying(tmp_path), confirm_seeds=0, timeline=True)
-    assert failures == []
-    assert any(message.startswith("Rehearsal: the base model answered ") for message in messages)
+    code, error = run_dying(tmp_path, "--confirm-seeds", "0", "--timeline")
+    assert code == 0, error
+    assert "Rehearsal: the base model answered " in error
+    store = find_run(tmp_path / RUN)
     manifest = store.manifest()
     records = [record for record in store.records() if record.settings]
     assert len(records) == 3

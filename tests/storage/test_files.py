@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import StoreError
-from harness.storage.files import write_text, writing
+from harness.storage.files import read_text, write_text, writing
 from harness.storage.records import write_record
 from tests.support.stored_files import FULL, PASS, names
 
@@ -94,6 +94,12 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
             write_text(tmp_path / name, "text")
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "device").is_char_device()
+
+
+def test_a_device_is_not_read() -> None:
+    """A device in place of a file is refused, also one that has an end."""
+    with pytest.raises(OSError, match="it is not a regular file"):
+        read_text(Path(os.devnull))
 
 
 def test_an_error_of_a_library_is_not_an_error_of_the_place() -> None:

@@ -15,6 +15,7 @@ and repeats or adds the others.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -113,10 +114,18 @@ def problems(one: Attack, folder: Path, code: int | None, used: float, printed: 
     if SECRET in printed or any(map(holds_secret, found_files)):
         yield "a secret was printed or copied"
     written = [path for path in found_files if path.suffix in (".md", ".html", ".csv") and path.is_file()]
-    texts = (path.read_text(encoding="utf-8", errors="replace") for path in written)
+    texts = map(text_of, written)
     shown = "\n".join([printed if "md" in one.words else "", *texts])
     if one.unwritten and one.unwritten in re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", shown):
         yield f"{one.unwritten!r} was written"
+
+
+def text_of(page: Path) -> str:
+    """Return the text of a page; of a CSV file, each cell on a line of its own."""
+    text = page.read_text(encoding="utf-8", errors="replace")
+    if page.suffix != ".csv":
+        return text
+    return "".join(f"\n{cell}" for row in csv.reader(text.splitlines(keepends=True)) for cell in row)
 
 
 def files(folder: Path) -> Iterator[Path]:

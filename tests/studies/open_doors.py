@@ -258,8 +258,8 @@ GUARDS = (
         'if data.get("digest") != _content_digest(data)', "if False", ("tests/storage/test_baselines.py",),
     ),
     Guard(
-        "records", "a pipe in place of a record", "storage/files.py",
-        "if not stat.S_ISREG(found.st_mode):", "if False:", ("tests/storage", "tests/cli/test_gate.py"),
+        "records", "a pipe or a device in place of a record", "storage/files.py",
+        "if not stat.S_ISREG(found.st_mode):", "if False:", ("tests/storage/test_files.py",),
     ),
     Guard(
         "files that are written", "links in place of a cache's folder", "storage/files.py",

@@ -2,9 +2,10 @@
 
     python -m tests.studies.soak [--trials 400] [--seed 1] [--engine NAME] --output FILE.json --chart FILE.svg
 
-Each engine trains half of the trials, once undisturbed and once disturbed. In the disturbed run, the command or its
-worker is killed, the file system is full for some seconds, and the wall clock jumps by up to a year; a command that
-has ended is given again. Every second, the study samples memory and open files of the command and its worker.
+Each engine trains half of the trials, once undisturbed and once disturbed; both take place at the same time, in
+processes of their own. In the disturbed run, about every minute, the command or its worker is killed, the file system
+is full for some seconds, and the wall clock jumps by up to a year; a command that has ended is given again. Every
+second, the study samples memory and open files of the command and its worker.
 
 Exits with 1 if the two runs of an engine have different results, if temporary files are left, if a command prints a
 traceback, or if memory or open files grow by more than `GROWTH` from the second to the last quarter of the undisturbed
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -51,8 +53,8 @@ GROWTH = {"memory": 0.05, "files": 0.0}
 JUMP = 366 * 86_400
 WORKER = 200 << 20
 """Resident bytes of a worker at least. Helpers, such as the process that renders chat templates, have less."""
-PARTS = 10
-"""A kill, a full disk and a jump of the clock come about every tenth of the undisturbed run's time."""
+EVERY = 60.0
+"""Seconds, on average, between two kills, two full disks and two jumps of the clock."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def sampled(running: Running, folder: Path, course: Course, began: float) -> Ite
     def follow() -> None:
         parent = psutil.Process(running.pid)
         while not done.wait(1.0):
-            trials = sum(1 for _ in (folder / RUN / "trials").glob("*/record.json"))
+            trials = finished(folder)
             for name, process in [("parent", parent), *(("worker", each) for each in _workers(running))]:
                 try:
                     memory, files = process.memory_info().rss / 2**20, process.num_fds()
@@ -132,19 +134,19 @@ def _workers(running: Running) -> list[psutil.Process]:
 
 
 @contextmanager
-def troubled(disk: Disk, clock: MovedClock, rng: random.Random, every: float, course: Course) -> Iterator[None]:
+def troubled(disk: Disk, clock: MovedClock, rng: random.Random, course: Course) -> Iterator[None]:
     """Fill and empty the disk, and let the clock jump, while the block runs."""
     done = threading.Event()
 
     def trouble() -> None:
-        while not done.wait(rng.uniform(0.5, 1.5) * every):
+        while not done.wait(rng.uniform(0.5, 1.5) * EVERY):
             clock.jump(rng.randint(-JUMP, JUMP))
             course.troubles["clock jumps"] += 1
-            if done.wait(rng.uniform(0.1, 0.5) * every):
+            if done.wait(rng.uniform(0.1, 0.5) * EVERY):
                 break
             disk.fill(rng.choice([0, 4096, 100_000]))
             course.troubles["disk full"] += 1
-            done.wait(rng.uniform(0.05, 0.3) * every)
+            done.wait(rng.uniform(0.05, 0.3) * EVERY)
             disk.empty()
         disk.empty()
 
@@ -173,16 +175,19 @@ def undisturbed(folder: Path, engine: str) -> Course:
     return course
 
 
-def disturbed(disk: Disk, engine: str, clock: MovedClock, rng: random.Random, every: float, startup: float) -> Course:
+def disturbed(disk: Disk, engine: str, clock: MovedClock, rng: random.Random) -> Course:
     """Run the trials on the disk, and repeat the command until it completes.
 
-    After `startup` seconds, in which it only begins, and about `every` seconds more, it or its worker is killed.
+    It or its worker is killed about `EVERY` seconds after it has finished its first trial.
     """
     course, began = Course(engine, disturbed=True), time.monotonic()
-    with troubled(disk, clock, rng, every, course):
+    with troubled(disk, clock, rng, course):
         while course.exits["0"] == 0:
+            before = finished(disk.folder)
             with closing(command(disk.folder, engine).start()) as running, sampled(running, disk.folder, course, began):
-                until = time.monotonic() + startup + rng.uniform(0.5, 1.5) * every
+                while running.poll() is None and finished(disk.folder) == before:
+                    time.sleep(0.2)
+                until = time.monotonic() + rng.uniform(0.5, 1.5) * EVERY
                 while running.poll() is None and time.monotonic() < until:
                     time.sleep(0.05)
                 if running.poll() is None:
@@ -194,13 +199,9 @@ def disturbed(disk: Disk, engine: str, clock: MovedClock, rng: random.Random, ev
     return course
 
 
-def with_moved_clock(folder: Path) -> MovedClock:
-    """Return the clock that this process and its children use. At first, start this program again with such a clock."""
-    if "CLOCK_OFFSET" in os.environ:
-        return MovedClock(Path(os.environ["CLOCK_OFFSET"]).parent)
-    clock = moved_clock(folder / "clock")
-    ended = subprocess.run([sys.executable, *sys.orig_argv[1:]], env=os.environ | clock.environment, check=False)
-    raise SystemExit(ended.returncode)
+def finished(folder: Path) -> int:
+    """Return the number of trials that have a record."""
+    return sum(1 for _ in (folder / RUN / "trials").glob("*/record.json"))
 
 
 def note_end(course: Course, running: Running) -> None:
@@ -274,18 +275,30 @@ def thinned(samples: Sequence[Sample], most: int = 150) -> Sequence[Sample]:
     return [sample for own in by_process.values() for sample in own[:: max(1, -(-len(own) // most))]]
 
 
-def engine_record(engine: str, folder: Path, clock: MovedClock, trials: int, rng: random.Random) -> dict[str, Any]:
-    """Run one engine undisturbed and disturbed, and compare."""
-    alone = folder / engine
+def disturbed_runs(folder: Path, engines: Sequence[str], trials: int, seed: int) -> None:
+    """Run the engines disturbed, in this process, whose clock is moved. Leave what was found in a file of each."""
+    clock = MovedClock(folder / "clock")
+    for engine in engines:
+        clock.jump(0)
+        with small_disk(folder / f"disk-{engine}", DISK) as disk:
+            suite(disk.folder, trials)
+            course = disturbed(disk, engine, clock, random.Random(f"{seed} {engine}"))
+            found = (course, result(disk.folder), left_behind(disk.folder))
+        (folder / "found").write_bytes(pickle.dumps(found))
+        (folder / "found").rename(folder / f"disturbed-{engine}")  # complete under this name
+
+
+def engine_record(engine: str, folder: Path, beside: subprocess.Popen[bytes], trials: int) -> dict[str, Any]:
+    """Run an engine undisturbed, wait for the process that runs it disturbed, and compare."""
+    alone, other = folder / engine, folder / f"disturbed-{engine}"
     suite(alone, trials)
-    clock.jump(0)
     first = undisturbed(alone, engine)
     expected = result(alone)
-    with small_disk(folder / f"disk-{engine}", DISK) as disk:
-        suite(disk.folder, trials)
-        startup = 60 * next((sample.minute for sample in first.samples if sample.trials), first.minutes)
-        second = disturbed(disk, engine, clock, rng, first.minutes * 60 / PARTS, startup)
-        found, left = result(disk.folder), left_behind(disk.folder)
+    while not other.exists():
+        if beside.poll():
+            raise RuntimeError(f"the disturbed run ended with {beside.returncode}")
+        time.sleep(1)
+    second, found, left = pickle.loads(other.read_bytes())
     different = [name for name in expected if found[name] != expected[name]]
     grown = {
         f"{process} {what}": growth(first.samples, process, what)
@@ -323,15 +336,24 @@ def main() -> int:
     parser.add_argument("--engine", choices=ENGINES, help="only this engine; the record keeps those that it has")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--chart", type=Path, required=True)
+    parser.add_argument("--disturbed", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    engines, trials = ENGINES if given.engine is None else (given.engine,), given.trials // 2
+    preload()
+    if given.disturbed:
+        disturbed_runs(given.disturbed, engines, trials, given.seed)
+        return 0
     records = json.loads(given.output.read_text(encoding="utf-8"))["engines"] if given.output.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        clock = with_moved_clock(Path(scratch))
-        preload()
-        for engine in ENGINES if given.engine is None else (given.engine,):
-            rng = random.Random(f"{given.seed} {engine}")
-            records[engine] = engine_record(engine, Path(scratch), clock, given.trials // 2, rng)
-            write(given.output, given.chart, given.trials, records)
+        again = [sys.executable, *sys.orig_argv[1:], "--disturbed", scratch]
+        moved = moved_clock(Path(scratch) / "clock").environment
+        with subprocess.Popen(again, env=os.environ | moved) as beside:
+            try:
+                for engine in engines:
+                    records[engine] = engine_record(engine, Path(scratch), beside, trials)
+                    write(given.output, given.chart, given.trials, records)
+            finally:
+                beside.terminate()
     return int(not all(map(sound, records.values())))
 
 

@@ -1,27 +1,22 @@
-"""A worker that kills its own process at its first training step, but only the first time that it is started.
-
-    python -m tests.support.dying FOLDER JOB
-
-Otherwise it works like `python -m harness.engine.worker JOB`. Before it dies, it creates the file `died` in FOLDER.
-"""
+"""A worker that kills its own process at its first training step, but only the first time that it is started."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.job import Event, EventKind
 from harness.engine.worker import main
 
 
-def die_once(mark: Path, event: Event) -> None:
-    """Kill this process at a training step, unless the file `mark` exists."""
-    if event.kind is EventKind.STEP and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+def die_once(mark: Path, arguments: Sequence[str]) -> int:
+    """Work like `harness.engine.worker.main`; at a training step, create the file `mark` and die, unless it exists."""
 
+    def die(event: Event) -> None:
+        if event.kind is EventKind.STEP and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[2:], lambda event: die_once(Path(sys.argv[1]) / "died", event)))
+    return main(arguments, die)

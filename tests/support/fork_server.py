@@ -14,18 +14,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.support.preloaded import COMMANDS, LIBRARIES, become_command
+from tests.support.preloaded import COMMANDS, LIBRARIES, Program, become_command
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 class ForkedCommand:
-    """`harness WORDS` in a folder, with the methods of `subprocess.Popen` that the tests use."""
+    """`harness WORDS` in a folder, with the methods of `subprocess.Popen` that the tests use.
 
-    def __init__(self, words: Sequence[str], folder: Path) -> None:
+    Its workers run `worker` instead of `harness.engine.worker.main`, if `worker` is given.
+    """
+
+    def __init__(self, words: Sequence[str], folder: Path, worker: Program | None = None) -> None:
         _CONTEXT.set_forkserver_preload([*LIBRARIES, *COMMANDS])  # the first command starts the server
         self._words, self._output = words, Path(tempfile.mkdtemp())
-        arguments = (words, folder, self._output, dict(os.environ))
+        arguments = (words, folder, self._output, dict(os.environ), worker)
         self._process = _CONTEXT.Process(target=_run, args=arguments)
         self._process.start()
 
@@ -43,6 +46,10 @@ class ForkedCommand:
     def poll(self) -> int | None:
         """Return the exit code, or None while the command runs."""
         return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command."""
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill the command."""
@@ -65,10 +72,12 @@ class ForkedCommand:
         return printed
 
 
-def _run(words: Sequence[str], folder: Path, output: Path, environment: Mapping[str, str]) -> None:
+def _run(
+    words: Sequence[str], folder: Path, output: Path, environment: Mapping[str, str], worker: Program | None
+) -> None:
     """Be the command, in a process that the server has forked."""
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     streams = [os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for name in ("out", "error")]
-    become_command(words, folder, *streams)
+    become_command(words, folder, *streams, worker=worker)

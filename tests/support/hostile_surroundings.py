@@ -308,7 +308,7 @@ def pages() -> Iterator[Attack]:
             "return": ("\r=cmd", "\n\r="),
             "minus": ("-2+3+cmd|' /C calc'!A0", "\n-2+3"),
             "at": ("@SUM(1)", "\n@SUM"),
-            "quote": ('",=cmd', '",=cmd'),
+            "quote": ('",=cmd', "\n=cmd"),
         },
     }  # fmt: skip
     for format, bad in texts.items():

@@ -13,8 +13,10 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +33,7 @@ _SET_NAME = 15
 """PR_SET_NAME of Linux' prctl(2)."""
 _exec = programs.start
 _KEPT: list[object] = []
+_FORKING = threading.Lock()
 Program = Callable[[Sequence[str]], int]
 
 
@@ -46,20 +49,31 @@ def forked(words: Sequence[str], folder: Path, output: int, program: Program | N
 
     `output` is the file of its standard output and standard error.
     """
-    child = os.fork()
+    with _FORKING:  # filelock refuses a fork while another thread forks
+        child = os.fork()
     if not child:
         become_command(words, folder, output, output, program)
     return child
 
 
 def become_command(
-    words: Sequence[str], folder: Path, output: int, error: int, program: Program | None = None
+    words: Sequence[str],
+    folder: Path,
+    output: int,
+    error: int,
+    program: Program | None = None,
+    worker: Program | None = None,
 ) -> NoReturn:
-    """Let this process, which was just forked, be `harness WORDS` or another program, in a session of its own."""
-    _become(lambda: _command(words, folder, (output, error), program))
+    """Let this process, which was just forked, be `harness WORDS` or another program, in a session of its own.
+
+    Its workers run `worker` with their arguments instead of `harness.engine.worker.main`.
+    """
+    _become(lambda: _command(words, folder, (output, error), program, worker))
 
 
-def _command(words: Sequence[str], folder: Path, streams: tuple[int, int], program: Program | None) -> int:
+def _command(
+    words: Sequence[str], folder: Path, streams: tuple[int, int], program: Program | None, worker: Program | None
+) -> int:
     from harness.cli import main
 
     os.setsid()
@@ -68,7 +82,7 @@ def _command(words: Sequence[str], folder: Path, streams: tuple[int, int], progr
     for target, source in enumerate((nothing, *streams)):
         os.dup2(source, target)
     gc.freeze()  # each collection would take 0.3 s for the objects of the libraries
-    programs.start = _start  # only in this process, which is the command
+    programs.start = partial(_start, worker)  # only in this process, which is the command
     _renew_streams()
     try:
         return (program or main)(list(words))
@@ -78,7 +92,7 @@ def _command(words: Sequence[str], folder: Path, streams: tuple[int, int], progr
 
 
 def _start(
-    command: Sequence[str], *, changes: Mapping[str, str] | None = None, **streams: Any
+    worker: Program | None, command: Sequence[str], *, changes: Mapping[str, str] | None = None, **streams: Any
 ) -> subprocess.Popen[bytes]:
     """Start a program as `programs.start` does; a worker is forked from this process and imports nothing again."""
     if _WORKER not in command:
@@ -93,7 +107,7 @@ def _start(
         os.closerange(3, 4096)  # also tells `Popen` that the process was started
         _renew_streams()
         _forget_helpers()
-        _become(lambda: main(command[command.index(_WORKER) + 1 :]))
+        _become(lambda: (worker or main)(command[command.index(_WORKER) + 1 :]))
 
     return _exec(command, changes=changes, preexec_fn=work, **streams)
 

@@ -14,7 +14,11 @@ from harness.hardware.estimate.memory import FULL, HALF, NF4, TABLES
 from harness.models.architecture import ModelShape
 
 PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
-"""Largest number of padded tokens in one forward and backward pass, unless a single row has more; by device kind."""
+"""Number of padded tokens for which every forward and backward pass has room, by device kind."""
+_LARGEST = 4
+"""A pass on a GPU has at most so many times `PASS_TOKENS`."""
+_ACTIVATIONS = 0.3
+"""Share of free memory that the activations of a pass with more than `PASS_TOKENS` tokens may take."""
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
 _USABLE = 0.85
@@ -34,23 +38,34 @@ class SharedPass:
     free: float
     """Bytes that are free beside the base model."""
 
+    @property
+    def tokens(self) -> int:
+        """Largest number of padded tokens in a pass, unless a single row has more.
+
+        Starting the kernels of a pass takes a GPU's host equally long for few and for many tokens. So a model that
+        leaves much memory free has fewer, larger passes.
+        """
+        one = PASS_TOKENS[self.kind]
+        if self.kind is DeviceKind.CPU:
+            return one
+        return one * max(1, min(_LARGEST, int(_ACTIVATIONS * self.free / self._activations(one))))
+
     def trials(self, weights: int, optimizer: str) -> int:
         """Return how many trials with adapters of `weights` weights fit into memory together, at least one."""
-        room = _USABLE * self.free - self._activations() - FULL * weights
+        room = _USABLE * self.free - self._activations(self.tokens) - FULL * weights
         return max(1, int(room // max(1, self._adapter(weights, optimizer))))
 
     def _adapter(self, weights: int, optimizer: str) -> int:
         state = next((size for part, size in _STATES.items() if part in optimizer), 8)
         return (FULL + state + 2 * self.itemsize) * weights
 
-    def _activations(self) -> int:
-        """Return the bytes of a pass's activations.
+    def _activations(self, tokens: int) -> int:
+        """Return the bytes of the activations of a pass with so many tokens.
 
         They are the activations and gradients of one layer (for each token, about 16 times the hidden size plus 6 times
         the inner size), and what is kept of every layer: on a GPU its input (gradient checkpointing), on a CPU all
         activations.
         """
-        tokens = PASS_TOKENS[self.kind]
         layer = tokens * (16 * self.hidden + 6 * self.intermediate)
         kept = tokens * self.hidden if self.kind is DeviceKind.CUDA else layer
         return (kept * self.layers + layer) * self.itemsize

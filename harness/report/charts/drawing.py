@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -26,6 +26,18 @@ _VARIABLES = {
 _FONT = "system-ui, sans-serif"
 _PADDING = {"left": 16, "right": 8, "top": 8, "bottom": 8}
 """Space around a chart in pixels, for text that is wider in the reader's font than in the font used for drawing."""
+_STYLE = {
+    "background": "transparent",
+    "padding": _PADDING,
+    "font": _FONT,
+    "aria": False,
+    "view": {"continuousWidth": 300, "continuousHeight": 300, "stroke": None},
+    "axis": {
+        "labelColor": MUTED, "titleColor": MUTED, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID,
+        "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8,
+    },
+    "header": {"labelColor": INK, "labelFontSize": 12},
+}  # fmt: skip
 WIDE, NARROW = 940, 300
 """Widths of the trade-off charts in pixels, for wide and for narrow screens."""
 
@@ -61,32 +73,58 @@ def data(rows: Sequence[dict[str, Any]]) -> Any:
     import altair as alt
 
     data: Any = alt.Data  # Its constructor is untyped.
-    return data(values=json.dumps(list(rows)), format={"type": "json"})
+    return data(**_inline(rows))
+
+
+def _inline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"values": json.dumps(list(rows)), "format": {"type": "json"}}
+
+
+def either(test: str, value: Any, otherwise: Any) -> dict[str, Any]:
+    """Return arguments of an Altair channel: `value` where the expression `test` is true of a row, else `otherwise`."""
+    return {"value": otherwise, "condition": {"test": test, "value": value}}
+
+
+def layered(*charts: Any, **size: Any) -> dict[str, Any]:
+    """Return the specification of Altair charts drawn over each other, or of such specifications.
+
+    Altair's own layers and facets copy all of their charts several times, which takes most of a report's time.
+    """
+    return {"layer": [part(chart) for chart in charts if chart is not None], **size}
+
+
+def part(chart: Any) -> dict[str, Any]:
+    """Return the specification of an Altair chart as part of a larger one. An invalid one fails when it is drawn."""
+    if isinstance(chart, dict):
+        return chart
+    spec: dict[str, Any] = chart.to_dict(validate=False, context={"top_level": False})
+    if spec["data"] == {"name": "empty"}:  # what Altair writes for a chart without rows, which then takes the panel's
+        del spec["data"]
+    return spec
+
+
+def faceted(spec: Mapping[str, Any], rows: Sequence[dict[str, Any]], panels: Sequence[str], **layout: int) -> Any:
+    """Return a specification that draws `spec` once per panel, with the rows that name the panel in `panel`."""
+    header = {"labelAnchor": "start", "labelFontSize": 12, "labelPadding": 4}
+    facet = {"field": "panel", "type": "nominal", "sort": list(panels), "title": None, "header": header}
+    return {"data": _inline(rows), "facet": facet, "spec": spec, **layout}
 
 
 def configured(chart: Any) -> dict[str, Any]:
-    """Return the Vega-Lite specification of a chart, in the style of the page."""
-    spec: dict[str, Any] = (
-        chart.configure(background="transparent", padding=_PADDING, font=_FONT, aria=False)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=MUTED, titleColor=MUTED, gridColor=GRID, domainColor=GRID, tickColor=GRID, labelFontSize=12,
-            titleFontSize=12, titleFontWeight="normal", titlePadding=8,
-        )
-        .configure_header(labelColor=INK, labelFontSize=12)
-        .to_dict(validate=False)  # An invalid specification fails when it is drawn.
-    )  # fmt: skip
-    return spec
+    """Return the complete specification of a chart, in the style of the page."""
+    import altair as alt
+
+    return {"$schema": alt.SCHEMA_URL, "config": _STYLE, **part(chart)}
 
 
 def svg(spec: dict[str, Any], name: str) -> Markup:
     """Draw a specification. Ids get the prefix `name`, to be unique on the page; colours become variables."""
     try:
-        (drawn,) = _drawing().work(None, [json.dumps(spec)])
+        drawn = _drawn(json.dumps(spec))
     except LimitReachedError as error:
         return _not_drawn(str(error))
-    if isinstance(drawn, Refused):
-        return _not_drawn(f"failed: {drawn.reason}")
+    except ValueError as error:
+        return _not_drawn(f"failed: {error}")
     # The drawing is one image with one title; if its parts had roles, each would need a title of its own.
     drawn = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", drawn)
     drawn = re.sub(r'\b(id="|url\(#)(\w+)', rf"\g<1>{name}-\g<2>", drawn)
@@ -94,6 +132,20 @@ def svg(spec: dict[str, Any], name: str) -> Markup:
         drawn = drawn.replace(stand_in, f"var(--{variable})")
     drawn = re.sub(r"(\d+\.\d{2})\d+", r"\1", drawn)
     return Markup(drawn)
+
+
+@lru_cache(maxsize=64)
+def _drawn(spec: str) -> str:
+    """Draw a specification, unless this process has just drawn it: a page that is shown again has the same charts.
+
+    Raises:
+        ValueError: it cannot be drawn.
+        LimitReachedError: drawing it takes too long or crashes.
+    """
+    (found,) = _drawing().work(None, [spec])
+    if isinstance(found, Refused):
+        raise ValueError(found.reason)
+    return str(found)
 
 
 @cache

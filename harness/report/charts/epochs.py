@@ -10,7 +10,7 @@ from harness.core.outside_text import visible
 from harness.core.run_results import Results, Timeline
 from harness.core.suite import Role
 from harness.core.wording import plural
-from harness.report.charts.drawing import BAD, CHOSEN, GOOD, INK, Chart, DataTable, configured, data, svg
+from harness.report.charts.drawing import BAD, CHOSEN, GOOD, INK, Chart, DataTable, configured, faceted, part, svg
 from harness.report.formatting import percent
 
 _ROLE_COLOURS = {"learn": CHOSEN, "generalise": GOOD, "retain": INK, "avoid": BAD}
@@ -58,7 +58,7 @@ def _epochs_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], columns: 
     dashes = alt.Scale(domain=roles, range=[_DASHES[role] for role in roles])
     percents = alt.Axis(title=None, values=[0, 50, 100], labelExpr="datum.value + '%'")
     lines = (
-        alt.Chart(data(rows))
+        alt.Chart(width=300, height=110)
         .mark_line(strokeWidth=1.8, point={"size": 22, "filled": True})
         .encode(
             x=alt.X("epoch:Q", axis=alt.Axis(title="epoch", tickMinStep=1, tickCount=6, grid=False)),
@@ -67,9 +67,7 @@ def _epochs_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], columns: 
             strokeDash=alt.StrokeDash("role:N", scale=dashes, legend=legend),
         )
     )
-    header = alt.Header(labelAnchor="start", labelFontSize=12, labelPadding=4)
-    facet = alt.Facet("panel:N", sort=list(names), title=None, header=header)
-    return configured(lines.properties(width=300, height=110).facet(facet, columns=columns, spacing=18))
+    return configured(faceted(part(lines), rows, names, columns=columns, spacing=18))
 
 
 def _epochs_table(results: Results) -> DataTable:

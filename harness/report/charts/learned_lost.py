@@ -25,6 +25,8 @@ from harness.report.charts.drawing import (  # fmt: skip
     DataTable,
     configured,
     data,
+    either,
+    layered,
     svg,
 )
 from harness.report.formatting import ABSENT
@@ -213,18 +215,20 @@ def _spec(marks: Sequence[Mark], margin: float, upwards: str, width: int) -> dic
     ]  # fmt: skip
     chart = alt.Chart(data(rows))
     strong = "datum.kind === 'chosen' || datum.kind === 'held out'"
-    colour = alt.condition(strong, alt.value(CHOSEN), alt.value(OTHER))
-    faint = alt.condition(strong, alt.value(0.9), alt.value(0.45))
-    thick = alt.condition(strong, alt.value(1.8), alt.value(1))
+    colour = alt.ColorValue(**either(strong, CHOSEN, OTHER))
+    faint = alt.OpacityValue(**either(strong, 0.9, 0.45))
+    thick = alt.StrokeWidthValue(**either(strong, 1.8, 1))
     spans = chart.transform_filter("datum.spread")
     upright = spans.mark_rule().encode(
-        x=x, y=_as(y, "low"), y2="high:Q", color=colour, opacity=faint, strokeWidth=thick
+        x=x, y=_as(y, "low"), y2=alt.Y2("high:Q"), color=colour, opacity=faint, strokeWidth=thick
     )
-    flat = spans.mark_rule().encode(x=_as(x, "left"), x2="right:Q", y=y, color=colour, opacity=faint, strokeWidth=thick)
+    flat = spans.mark_rule().encode(
+        x=_as(x, "left"), x2=alt.X2("right:Q"), y=y, color=colour, opacity=faint, strokeWidth=thick
+    )
     ticks = spans.transform_filter("datum.bound !== null").mark_tick(orient="vertical", size=13, thickness=2.5)
-    bounds = ticks.encode(x=_as(x, "bound"), y=y, color=colour, opacity=alt.value(1))
-    size = alt.condition("datum.kind === 'chosen'", alt.value(170), alt.value(80))
-    dots = chart.encode(x=x, y=y, size=size, href="href:N")
+    bounds = ticks.encode(x=_as(x, "bound"), y=y, color=colour, opacity=alt.OpacityValue(1))
+    size = alt.SizeValue(**either("datum.kind === 'chosen'", 170, 80))
+    dots = chart.encode(x=x, y=y, size=size, href=alt.Href("href:N"))
     full = dots.transform_filter("datum.kind === 'chosen' || datum.kind === 'eligible'")
     hollow = dots.transform_filter("datum.kind === 'not eligible'")
     layers = [
@@ -237,7 +241,7 @@ def _spec(marks: Sequence[Mark], margin: float, upwards: str, width: int) -> dic
                                                                       color=CHOSEN).encode(x=x, y=y),
         _labels(marks, across, up, width, x, y),
     ]  # fmt: skip
-    return configured(alt.layer(*layers).properties(width=width, height=HEIGHT))
+    return configured(layered(*layers, width=width, height=HEIGHT))
 
 
 def _across_title(width: int) -> str:
@@ -255,20 +259,22 @@ def _line(at: float, across: Sequence[float], up: Sequence[float], x: Any, y: An
     import altair as alt
 
     rows = [{"x": at, "y": up[0], "x2": at, "y2": up[1]}, {"x": across[0], "y": at, "x2": across[1], "y2": at}]
-    return alt.Chart(data(rows)).mark_rule(color=MUTED, opacity=0.5).encode(x=x, y=y, x2="x2:Q", y2="y2:Q")
+    return (
+        alt.Chart(data(rows)).mark_rule(color=MUTED, opacity=0.5).encode(x=x, y=y, x2=alt.X2("x2:Q"), y2=alt.Y2("y2:Q"))
+    )
 
 
 def _margin(margin: float, up: Sequence[float], x: Any, y: Any) -> Any:
     import altair as alt
 
     row = data([{"x": margin, "y": up[0], "top": up[1], "label": f"margin {margin:g}"}])
-    rule = alt.Chart(row).mark_rule(color=BAD, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y, y2="top:Q")
+    rule = alt.Chart(row).mark_rule(color=BAD, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y, y2=alt.Y2("top:Q"))
     name = (
         alt.Chart(row)
         .mark_text(align="left", dx=5, dy=8, color=BAD, fontSize=12)
-        .encode(x=x, y=_as(y, "top"), text="label:N")
+        .encode(x=x, y=_as(y, "top"), text=alt.Text("label:N"))
     )
-    return rule + name
+    return layered(rule, name)
 
 
 def _labels(
@@ -278,7 +284,7 @@ def _labels(
 
     chart = alt.Chart(data(_placed(marks, across, up, width)))
     return chart.mark_text(align="left", fontSize=12, baseline="middle").encode(
-        x=x, y=y, text="label:N", color=alt.condition("datum.strong", alt.value(CHOSEN), alt.value(INK))
+        x=x, y=y, text=alt.Text("label:N"), color=alt.ColorValue(**either("datum.strong", CHOSEN, INK))
     )
 
 

@@ -12,7 +12,7 @@ from harness.core.outside_text import visible
 from harness.core.run_results import Outcome, Results
 from harness.core.settings import Settings
 from harness.core.training_outcome import Status
-from harness.report.charts.drawing import CHOSEN, INK, Chart, DataTable, configured, data, svg
+from harness.report.charts.drawing import CHOSEN, INK, Chart, DataTable, configured, either, faceted, layered, svg
 
 ID = "boundary"
 NONE = "✖"
@@ -110,17 +110,11 @@ def _spec(trainings: Sequence[_Training], width: int, columns: int) -> dict[str,
     x = alt.X("length:O", sort=lengths, axis=alt.Axis(title=title, labelAngle=-45, grid=True, tickBand="extent"))
     rows_title = "rows per batch" if ROW * len(batches) >= _TITLE else "batch"
     y = alt.Y("batch:O", sort=batches[::-1], axis=alt.Axis(title=rows_title, grid=True, tickBand="extent"))
-    base = alt.Chart(data(rows)).encode(
-        x=x.scale(alt.Scale(domain=lengths)), y=y.scale(alt.Scale(domain=batches[::-1]))
-    )
-    shade = base.mark_rect(opacity=0.16).encode(color=alt.condition("datum.fits", alt.value(CHOSEN), alt.value(INK)))
-    words = base.mark_text(color=INK, fontSize=12 if columns > 1 else 11).encode(text="label:N")
-    facet = alt.Facet(
-        "panel:N", sort=[f"rank {rank}" for rank in ranks], title=None,
-        header=alt.Header(labelAnchor="start", labelFontSize=12, labelPadding=4),
-    )  # fmt: skip
-    panel = (shade + words).properties(width=width * len(lengths), height=ROW * len(batches))
-    return configured(panel.facet(facet, columns=columns, spacing=22))
+    base = alt.Chart().encode(x=x.scale(alt.Scale(domain=lengths)), y=y.scale(alt.Scale(domain=batches[::-1])))
+    shade = base.mark_rect(opacity=0.16).encode(color=alt.ColorValue(**either("datum.fits", CHOSEN, INK)))
+    words = base.mark_text(color=INK, fontSize=12 if columns > 1 else 11).encode(text=alt.Text("label:N"))
+    panel = layered(shade, words, width=width * len(lengths), height=ROW * len(batches))
+    return configured(faceted(panel, rows, [f"rank {rank}" for rank in ranks], columns=columns, spacing=22))
 
 
 def _size(training: _Training) -> tuple[int, int]:

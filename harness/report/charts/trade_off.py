@@ -28,6 +28,8 @@ from harness.report.charts.drawing import (  # fmt: skip
     DataTable,
     configured,
     data,
+    either,
+    layered,
     svg,
 )
 from harness.report.clusters import clustered
@@ -300,8 +302,10 @@ def _spec(points: Sequence[Point], axis: Axis, title: str, base: float | None, w
         _limit(axis, over, labelled=True), _base_line(base, domain, over),
         _names(labels(done, domain, base, width, axis.log), over),
     ]  # fmt: skip
-    upper = alt.layer(*[layer for layer in layers if layer is not None]).properties(width=width, height=300)
-    return configured(alt.vconcat(upper, _stopped(stopped, x, width, axis), spacing=14) if stopped else upper)
+    upper = layered(*layers, width=width, height=300)
+    if not stopped:
+        return configured(upper)
+    return configured({"vconcat": [upper, _stopped(stopped, x, width, axis)], "spacing": 14})
 
 
 def _domain(costs: Sequence[float], axis: Axis) -> list[float]:
@@ -344,16 +348,16 @@ def _points(points: Sequence[Point], x: Any) -> Any:
         for p in points
     ]
     shape = alt.Scale(domain=[basis.value for basis in SHAPES], range=list(SHAPES.values()))
-    colour = alt.condition("datum.best", alt.value(CHOSEN), alt.value(OTHER))
+    colour = alt.ColorValue(**either("datum.best", CHOSEN, OTHER))
     base = alt.Chart(data(rows)).encode(
         x=x,
         y=_y(),
         shape=alt.Shape("basis:N", scale=shape, legend=None),
-        size=alt.condition("datum.best", alt.value(150), alt.value(70)),
+        size=alt.SizeValue(**either("datum.best", 150, 70)),
     )
     full = base.transform_filter("datum.full").mark_point(filled=True, opacity=1).encode(color=colour)
     hollow = base.transform_filter("!datum.full").mark_point(filled=False, opacity=1, strokeWidth=2)
-    return full + hollow.encode(color=colour)
+    return layered(full, hollow.encode(color=colour))
 
 
 def _spans(points: Sequence[Point], x: Any) -> Any:
@@ -363,7 +367,7 @@ def _spans(points: Sequence[Point], x: Any) -> Any:
     if not rows:
         return None
     rule = alt.Chart(data(rows)).mark_rule(color=OTHER, strokeWidth=1.2, opacity=0.7)
-    return rule.encode(x=x, y=_y("low:Q"), y2="high:Q")
+    return rule.encode(x=x, y=_y("low:Q"), y2=alt.Y2("high:Q"))
 
 
 def _front(line: Sequence[Point], x: Any) -> Any:
@@ -380,8 +384,8 @@ def _limit(axis: Axis, x: Any, *, labelled: bool) -> Any:
         return None
     row = data([{"cost": axis.limit, "quality": 6, "label": axis.limit_label}])
     rule = alt.Chart(row).mark_rule(strokeDash=[2, 3], color=INK, strokeWidth=1.5).encode(x=x)
-    name = alt.Chart(row).mark_text(align="right", dx=-6, color=INK, fontSize=12).encode(x=x, y=_y(), text="label:N")
-    return rule + name if labelled else rule
+    name = alt.Chart(row).mark_text(align="right", dx=-6, color=INK, fontSize=12)
+    return layered(rule, name.encode(x=x, y=_y(), text=alt.Text("label:N"))) if labelled else rule
 
 
 def _base_line(base: float | None, domain: Sequence[float], x: Any) -> Any:
@@ -391,8 +395,8 @@ def _base_line(base: float | None, domain: Sequence[float], x: Any) -> Any:
         return None
     row = data([{"quality": 100 * base, "label": f"base {100 * base:.0f}%", "cost": domain[1]}])
     rule = alt.Chart(row).mark_rule(strokeDash=[5, 4], color=BASE, strokeWidth=1.5).encode(y=_y())
-    name = alt.Chart(row).mark_text(align="right", dy=-7, color=BASE, fontSize=12).encode(x=x, y=_y(), text="label:N")
-    return rule + name
+    name = alt.Chart(row).mark_text(align="right", dy=-7, color=BASE, fontSize=12)
+    return layered(rule, name.encode(x=x, y=_y(), text=alt.Text("label:N")))
 
 
 def _names(shown: Sequence[dict[str, Any]], x: Any) -> Any:
@@ -404,8 +408,8 @@ def _names(shown: Sequence[dict[str, Any]], x: Any) -> Any:
     return chart.mark_text(align="left", dx=11, fontSize=12).encode(
         x=x,
         y=_y(),
-        text="label:N",
-        color=alt.condition("datum.best", alt.value(CHOSEN), alt.value(MUTED)),
+        text=alt.Text("label:N"),
+        color=alt.ColorValue(**either("datum.best", CHOSEN, MUTED)),
     )
 
 
@@ -478,12 +482,11 @@ def _stopped(points: Sequence[Point], x: Any, width: int, axis: Axis) -> Any:
          "run": p.basis is not Basis.PREDICTED}
         for p in points
     ]  # fmt: skip
-    chart = alt.Chart(data(rows)).properties(width=width, height=alt.Step(24))
+    chart = alt.Chart(data(rows))
     order = [status(s) + basis for s in Status for basis in ("", " (predicted)")]
     y = alt.Y("kind:N", sort=order, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=140, grid=True))
     cross = chart.mark_point(angle=45, filled=True, size=80, color=INK, opacity=1).encode(
-        x=x, y=y, shape=alt.condition("datum.run", alt.value("cross"), alt.value(SHAPES[Basis.PREDICTED]))
+        x=x, y=y, shape=alt.ShapeValue(**either("datum.run", "cross", SHAPES[Basis.PREDICTED]))
     )
-    text = chart.mark_text(align="left", dx=11, color=MUTED, fontSize=12).encode(x=x, y=y, text="label:N")
-    line = _limit(axis, x, labelled=False)
-    return line + cross + text if line is not None else cross + text
+    text = chart.mark_text(align="left", dx=11, color=MUTED, fontSize=12).encode(x=x, y=y, text=alt.Text("label:N"))
+    return layered(_limit(axis, x, labelled=False), cross, text, width=width, height={"step": 24})

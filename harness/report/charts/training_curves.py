@@ -10,7 +10,7 @@ from typing import Any
 from harness.core.outside_text import visible
 from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Status, Training
-from harness.report.charts.drawing import CHOSEN, INK, OTHER, Chart, DataTable, configured, data, svg
+from harness.report.charts.drawing import CHOSEN, INK, OTHER, Chart, DataTable, configured, faceted, layered, svg
 from harness.report.formatting import ABSENT, number
 from harness.report.most_telling import most_telling
 
@@ -120,20 +120,20 @@ def _thinned(steps: Sequence[int]) -> list[int]:
 def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: float, columns: int) -> dict[str, Any]:
     import altair as alt
 
-    base = alt.Chart(data(rows))
+    base = alt.Chart()
     x = alt.X("step:Q", axis=alt.Axis(title="step", tickCount=4, grid=False, format="d"))
     y = alt.Y("value:Q", scale=alt.Scale(domain=[0, top], nice=False), axis=alt.Axis(title=None, tickCount=3))
     lines = base.mark_line(strokeWidth=1.6).encode(
         x=x,
         y=y,
-        detail="run:N",
+        detail=alt.Detail("run:N"),
         color=alt.Color("best:N", legend=None, scale=alt.Scale(domain=[True, False], range=[CHOSEN, OTHER])),
     )
     band = base.mark_area(opacity=0.25).encode(
         x=x,
         y=alt.Y("low:Q", scale=alt.Scale(domain=[0, top], nice=False), axis=alt.Axis(title=None, tickCount=3)),
-        y2="high:Q",
-        detail="run:N",
+        y2=alt.Y2("high:Q"),
+        detail=alt.Detail("run:N"),
         color=alt.Color("best:N", legend=None, scale=alt.Scale(domain=[True, False], range=[CHOSEN, OTHER])),
     )
     ends = (
@@ -141,13 +141,8 @@ def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: floa
         .mark_point(shape="cross", angle=45, filled=True, size=70, color=INK, opacity=1)
         .encode(x=x, y=y)
     )
-    facet = alt.Facet(
-        "panel:N",
-        sort=list(names),
-        title=None,
-        header=alt.Header(labelAnchor="start", labelFontSize=12, labelPadding=4),
-    )
-    return configured((band + lines + ends).properties(width=306, height=95).facet(facet, columns=columns, spacing=18))
+    panel = layered(band, lines, ends, width=306, height=95)
+    return configured(faceted(panel, rows, names, columns=columns, spacing=18))
 
 
 def _curve_table(runs: Sequence[tuple[int, Outcome, Training, str]], measure: str) -> DataTable:

@@ -1,9 +1,10 @@
 """Trains with unsloth, one trial after another, what `passes` trains in one pass. Prints figures, asserts nothing.
 
-    python tests/benchmarks/peers/unsloth_one_by_one.py CHECKOUT [FOLDER]
+    python tests/benchmarks/peers/unsloth_one_by_one.py CHECKOUT [FOLDER [SHAPE]]
 
-CHECKOUT is a checkout of this repository, and FOLDER has room for 14 GB. The model has the shape of Llama-2-7b, and the
-GPU is limited to a T4's memory: fp16, rank 16 on all linear layers, adamw_torch, unsloth's gradient checkpointing.
+CHECKOUT is a checkout of this repository, FOLDER has room for 14 GB, and SHAPE is a folder of `harness/models/shapes`
+(default: llama-2-7b). The GPU is limited to a T4's memory: fp16, rank 16 on all linear layers, adamw_torch, unsloth's
+gradient checkpointing.
 
 This needs an NVIDIA GPU, gcc, and an environment apart from the harness's with bitsandbytes, unsloth 2026.10.9,
 unsloth_zoo, trl 1.15.0, datasets 4.8.5, torchao, cut_cross_entropy, diffusers, hf_transfer, tyro, typeguard,
@@ -30,14 +31,14 @@ TRIALS, ROWS, TIMED = 8, 64, 12
 """`TIMED` is the largest number of steps that are timed for each batch size."""
 
 
-def make_model(checkout: Path, folder: Path) -> None:
-    """Write random fp16 weights (13.5 GB) in the shape of Llama-2-7b, and the pocket model's tokenizer."""
+def make_model(checkout: Path, folder: Path, shape: str) -> None:
+    """Write random fp16 weights in a shape, and the pocket model's tokenizer."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     models = checkout / "harness" / "models"
     with torch.device("cuda"):
-        config = AutoConfig.from_pretrained(models / "shapes" / "llama-2-7b")
+        config = AutoConfig.from_pretrained(models / "shapes" / shape)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float16)
     model.save_pretrained(folder)
     del model
@@ -105,11 +106,12 @@ def measured(model: Any, rows: list[dict[str, list[int]]], batch: int, folder: P
 def main() -> None:
     checkout = Path(sys.argv[1])
     work = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())
+    shape = sys.argv[3] if len(sys.argv) > 3 else "llama-2-7b"
     os.environ |= {"UNSLOTH_DISABLE_STATISTICS": "1", "HF_HUB_OFFLINE": "1"}
     import torch
 
     if not (work / "model" / "config.json").exists():
-        make_model(checkout, work / "model")
+        make_model(checkout, work / "model", shape)
     torch.cuda.set_per_process_memory_fraction(CAP / torch.cuda.get_device_properties(0).total_memory)
     import unsloth
 
@@ -121,7 +123,7 @@ def main() -> None:
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     )  # fmt: skip
     rows = random_rows(min(model.config.vocab_size, len(tokenizer)))
-    found: dict[str, Any] = {"unsloth": unsloth.__version__, "device": torch.cuda.get_device_name()}
+    found: dict[str, Any] = {"unsloth": unsloth.__version__, "shape": shape, "device": torch.cuda.get_device_name()}
     for batch in (1, 4, 16):
         found[f"batch {batch}"] = measured(model, rows, batch, work / "out")
     print(json.dumps(found, indent=1))

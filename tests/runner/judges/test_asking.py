@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -156,7 +157,8 @@ def test_a_killed_session_is_resumed_without_asking_twice(tmp_path: Path) -> Non
 
 def test_similar_texts_are_compared(tmp_path: Path) -> None:
     """`similar` has the reason if the embedding model cannot be used, and the stored similarity if there is one."""
-    pytest.importorskip("sentence_transformers", reason="needs the extra similar")
+    if not find_spec("sentence_transformers"):  # a child process imports it, which takes long
+        pytest.skip("needs the extra similar")
     case = Case("c", (Message("user", "p"),), (Assertion("similar", "a cat"),))
     of = Suite("s", "", "", (case,), (), embedder=str(tmp_path / "none"))
     missing = asking(of, tmp_path)

@@ -17,7 +17,7 @@ from harness.suites import parse_suite
 from harness.suites.grids import parse_plan
 from harness.suites.json_schema import suite_schema
 from harness.suites.new.read_rows import Rewording
-from harness.suites.new.write_suite import ASKED, REHEARSAL, assertions, files
+from harness.suites.new.write_suite import ASKED, REHEARSAL, RETAIN_FILE, assertions, files
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip) | st.sampled_from([
     "TODO", "{{name}}", "{{{x}}}", "{% raw %}", "{{brace}}", "no", "1e3", "null", "# x", "- a", "a: b", "'\"\\",
@@ -30,8 +30,11 @@ def example(*texts: str, line: int = 1) -> Example:
     return Example(tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)), line)
 
 
-def suite_of(rows: list[Example]) -> Suite:
+def suite_of(rows: list[Example], *, retention: bool = True) -> Suite:
+    """Return the suite of the rows, with all retention cases, which are the same in every suite, or with one."""
     texts = files(rows, "Made up.")
+    if not retention:
+        texts[RETAIN_FILE] = "\n- id:".join(texts[RETAIN_FILE].split("\n- id:", 2)[:2])
     return parse_suite(texts["suite.yaml"], "suite.yaml", texts.__getitem__)
 
 
@@ -40,7 +43,7 @@ def suite_of(rows: list[Example]) -> Suite:
 def test_any_row_is_read_back(pairs: list[tuple[str, str]]) -> None:
     """Whatever text the rows have, the cases and training rows of the new suite have exactly this text."""
     rows = [example(q.strip(), a.strip()) for q, a in pairs]
-    suite = suite_of(rows)
+    suite = suite_of(rows, retention=False)
     cases = [c for c in suite.cases if c.role is Role.LEARN]
     assert [c.prompt for c in cases] == [row.messages[0].content for row in rows]
     assert [c.reference for c in cases] == [row.messages[1].content for row in rows]
@@ -53,7 +56,7 @@ def test_any_row_is_read_back(pairs: list[tuple[str, str]]) -> None:
 def test_a_row_s_own_answer_passes(answers: list[str]) -> None:
     """The assertions that are written for a row pass the row's own answer."""
     rows = [example(f"Why number {number}?", answer.strip()) for number, answer in enumerate(answers)]
-    cases = [case for case in suite_of(rows).cases if case.role is Role.LEARN]
+    cases = [case for case in suite_of(rows, retention=False).cases if case.role is Role.LEARN]
     for case, answer in zip(cases, answers, strict=True):
         assert score(case, answer.strip()).passed
 

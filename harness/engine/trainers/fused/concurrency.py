@@ -19,9 +19,16 @@ from harness.hardware.estimate.passes import SharedPass
 
 def concurrency(base: Base, sweep: Sequence[Settings], most: int) -> int:
     """Return how many of the trials with these settings to train together: at least one, at most `most`."""
+    shared = shared_pass(base)
+    fitting = (shared.trials(adapter_weights(base, settings), settings.optimizer) for settings in sweep)
+    return min(len(sweep), most, *fitting)
+
+
+def shared_pass(base: Base) -> SharedPass:
+    """Return the sizes that determine the memory of a pass over this base."""
     config = base.model.config.get_text_config()
     hidden = config.hidden_size
-    shared = SharedPass(
+    return SharedPass(
         base.machine.kind,
         base.model.dtype.itemsize,
         hidden,
@@ -29,8 +36,6 @@ def concurrency(base: Base, sweep: Sequence[Settings], most: int) -> int:
         config.num_hidden_layers,
         free_bytes(base),
     )
-    fitting = (shared.trials(adapter_weights(base, settings), settings.optimizer) for settings in sweep)
-    return min(len(sweep), most, *fitting)
 
 
 def free_bytes(base: Base) -> int:

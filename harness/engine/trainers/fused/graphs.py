@@ -28,6 +28,10 @@ class PassGraphs(CudaGraphs):
         self._run = run
         self._batches: dict[tuple[int, ...], Batch] = {}
 
+    def has(self, shape: tuple[int, ...], pattern: tuple[int, ...] = ()) -> bool:
+        """Whether batches of this shape have a graph: numbers of rows, tokens and targets, and the pattern of rows."""
+        return self.captured((*shape, *pattern))
+
     def run(self, batch: Batch, pattern: tuple[int, ...] = (), *, capture: bool = True) -> torch.Tensor:
         """Run a batch, by its graph if its shape has been seen before; return the log-probabilities of its targets.
 

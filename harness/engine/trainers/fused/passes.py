@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+EVEN = 1.25
+"""If passes with equally many rows of every trial cost at most this many times the cheapest ones, they are used."""
+
+
+def divided(owners: Sequence[int], lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[int]]:
+    """Divide rows of these lengths and owners (trials) into passes, even ones if they cost little more than `passes`.
+
+    Returns the indices of each pass's rows.
+    """
+    cheapest = passes(lengths, overhead=overhead, limit=limit)
+    even = even_passes(owners, lengths, overhead=overhead, limit=limit)
+    if even and padded(even, lengths, overhead) <= EVEN * padded(cheapest, lengths, overhead):
+        return even
+    return cheapest
+
 
 def passes(lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[int]]:
     """Divide rows of these lengths into passes, and return the indices of each pass's rows.

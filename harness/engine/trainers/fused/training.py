@@ -32,6 +32,7 @@ from harness.engine.loading import (
 from harness.engine.pointwise import fused_pointwise
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.batch import Batch, batch_of, targets_of
+from harness.engine.trainers.fused.concurrency import shared_pass
 from harness.engine.trainers.fused.graphs import PassGraphs, padded_targets, padded_tokens
 from harness.engine.trainers.fused.initialisation import (
     InitialAdapter,
@@ -40,12 +41,11 @@ from harness.engine.trainers.fused.initialisation import (
     training_dtype,
 )
 from harness.engine.trainers.fused.layout import PassRow
-from harness.engine.trainers.fused.passes import even_passes, padded, passes
+from harness.engine.trainers.fused.passes import divided
 from harness.engine.trainers.fused.stack import Stack
 from harness.engine.trainers.fused.trial_state import SavedState, TrialState
 from harness.engine.trainers.protocol import TrainingResult, TrialInput, TrialProgress
 from harness.engine.trainers.sft import TrainingLog, sft_arguments
-from harness.hardware.estimate.passes import PASS_TOKENS
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,6 @@ WORTHWHILE = 8
 """Number of steps that must be left for CUDA graphs, whose capture takes as long as a few steps."""
 OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
 """Fixed cost of a pass in tokens (on a GPU: dequantising the base and launching kernels); by device kind."""
-EVEN = 1.25
-"""If passes with equally many rows of every trial cost at most this many times the cheapest ones, they are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +158,7 @@ class _Run:
         self._base = base
         kind, precision = base.machine.kind, base.machine.compute_dtype
         self._autocast = precision if kind is DeviceKind.CUDA and precision in ("float16", "bfloat16") else None
-        self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
+        self._limit, self._overhead = pass_tokens or shared_pass(base).tokens, OVERHEAD[kind]
         self._log_probabilities = _head(base, log_probabilities)
         self._trials, self._configs = list(trials), [one.config for one in initial]
         self._states = [self._state(trial, one, progress) for trial, one in zip(trials, initial, strict=True)]
@@ -265,7 +263,8 @@ class _Run:
             self.stack.zero_grad()
             losses = [0.0] * len(self._states)
             try:
-                passes = [[rows[index] for index in sorted(group)] for group in self._groups(owners, lengths)]
+                groups = divided(owners, lengths, overhead=self._overhead, limit=self._limit)
+                passes = [[rows[index] for index in sorted(group)] for group in groups]
                 found = iter(torch.cat([self._pass(some) for some in passes]).tolist())
             except torch.OutOfMemoryError:
                 if self._limit <= max(lengths):
@@ -292,14 +291,6 @@ class _Run:
             if state.window.ends_epoch and not state.ended:
                 state.stopped = state.log.end_epoch(partial(_save_now, state, config))
 
-    def _groups(self, owners: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-        """Divide rows into passes; return the indices of each pass's rows."""
-        given = {"overhead": self._overhead, "limit": self._limit}
-        cheapest, even = passes(lengths, **given), even_passes(owners, lengths, **given)
-        if even and padded(even, lengths, self._overhead) <= EVEN * padded(cheapest, lengths, self._overhead):
-            return even
-        return cheapest
-
     def _pass(self, rows: Sequence[tuple[int, int, Row]]) -> torch.Tensor:
         """Run forward and backward for some rows, sorted by slot; return the log-probabilities of their targets.
 
@@ -311,12 +302,12 @@ class _Run:
         given = [row for _, _, row in rows]
         targets, longest = sum(len(targets_of(row)) for row in given), max(len(row.input_ids) for row in given)
         make = partial(batch_of, given, weights, self._like, pad=self._base.tokenizer.pad_token_id)
-        pattern = self.stack.pattern
-        if not self._graphable or not self._worthwhile or pattern is None:
+        pattern, tokens = self.stack.pattern, padded_tokens(longest)
+        shape = (len(rows), tokens, padded_targets(targets, tokens * len(rows)))
+        if not self._graphable or pattern is None or not (self._worthwhile or self._graphs.has(shape, pattern)):
             return self._ended(self._run(make()))
-        tokens = padded_tokens(longest)
-        batch = make(tokens=tokens, targets=padded_targets(targets, tokens * len(rows)))
-        return self._ended(self._graphs.run(batch, pattern, capture=self._round > 1)[:targets])
+        batch, capture = make(tokens=shape[1], targets=shape[2]), self._round > 1 and self._worthwhile
+        return self._ended(self._graphs.run(batch, pattern, capture=capture)[:targets])
 
     def _ended(self, found: torch.Tensor) -> torch.Tensor:
         self.stack.end_pass()

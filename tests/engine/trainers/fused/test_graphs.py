@@ -11,6 +11,7 @@ from harness.core.settings import Quantization
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.batch import Batch, batch_of
 from harness.engine.trainers.fused.graphs import PassGraphs, padded_targets, padded_tokens
+from harness.engine.trainers.fused.training import WORTHWHILE
 from tests.support.cuda_graphs import Recorder
 from tests.support.exact_trainings import Tiny, exact
 from tests.support.fused_passes import distance, figures, named, together
@@ -82,3 +83,11 @@ def test_a_training_with_graphs_equals_one_without(tiny: Tiny) -> None:
             if not own.message:
                 assert figures(found[name].steps) == pytest.approx(figures(own.steps), rel=1e-9)
                 assert distance(named(found[name]), named(own)) < 1e-9
+
+
+def test_graphs_are_used_until_the_last_step(tiny: Tiny) -> None:
+    """No graph is captured for the last few steps, but those that exist are replayed in them, too."""
+    steps, capture = WORTHWHILE + 4, Recorder()
+    one = replace(SHORT, quantization=Quantization.NONE, batch_size=1, epochs=steps)
+    together(tiny.base, one, one, rows=tiny.rows[:1], log_probabilities=exact, capture=capture)
+    assert (capture.captured, capture.replayed) == (1, steps - 2)
