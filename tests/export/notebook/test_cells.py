@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -26,7 +28,7 @@ from harness.core.suite import Assertion, Case, Example, Message, Split
 from harness.core.trainer_arguments import lora_arguments, sft_arguments
 from harness.core.units import DeviceKind
 from harness.export.notebook.cells import WORKSHOP, cells, notebook, notices, write, written
-from harness.export.notebook.contents import Contents, NotebookModel, of_run, of_suite
+from harness.export.notebook.contents import SMALL, Contents, NotebookModel, of_run, of_suite
 from harness.models.resolving import POCKET
 from harness.models.tokenizer_files import read_tokenizer
 from harness.scoring import judging, score
@@ -252,6 +254,45 @@ def test_cases_that_need_more_than_a_text_are_not_scored(trained_run: RunStore) 
     )
 
 
+def guarded(book: Any, capability: tuple[int, int] | None, free: float, **settings: Any) -> dict[str, Any]:
+    """Execute the checks of the GPU with a fake torch, and return the names; `capability` None stands for no GPU."""
+    [source] = [source for source in code(book) if "CUDA = torch.cuda.is_available()" in source]
+    checks = source[source.index("CUDA = ") : source.index("def free")]
+    cuda = SimpleNamespace(
+        is_available=lambda: capability is not None,
+        get_device_capability=lambda: capability,
+        get_device_name=lambda: "Some GPU",
+        is_bf16_supported=lambda including_emulation: bool(capability and capability >= (8, 0)),
+        mem_get_info=lambda: (free * 2**30, 16 * 2**30),
+    )
+    space = names(code(book, "parameters")[0]) | {"torch": SimpleNamespace(cuda=cuda)} | settings
+    exec(checks, space)
+    return space
+
+
+@pytest.mark.parametrize(
+    ("capability", "free", "error"),
+    [(None, 0, "This model needs a GPU"), ((6, 0), 16, "Some GPU is too old"), ((7, 5), 9, "at least 12.6 GiB")],
+)
+def test_an_unsuitable_gpu_is_reported_at_once(
+    trained_run: RunStore, capability: tuple[int, int] | None, free: float, error: str
+) -> None:
+    """Before a model is loaded, the notebook stops without a GPU, on one that is too old, or with too little memory."""
+    contents = replace(contents_of(trained_run), model=NotebookModel("owner/name"), parameters=SMALL)
+    book = notebook(replace(contents, memory=12.6 * 2**30))
+    with pytest.raises(RuntimeError, match=error):
+        guarded(book, capability, free)
+
+
+def test_a_t4_computes_in_fp16(trained_run: RunStore) -> None:
+    """Where bfloat16 is only emulated, as on a T4, the notebook computes and merges in float16."""
+    book = notebook(contents_of(trained_run))
+    wanted = {"COMPUTE_DTYPE": "bfloat16", "MERGED_DTYPE": "bfloat16"}
+    for capability, dtype in (((7, 5), "float16"), ((8, 0), "bfloat16")):
+        found = guarded(book, capability, 15, **wanted)
+        assert [found[name] for name in wanted] == [dtype, dtype]
+
+
 def test_existing_files_are_not_changed(trained_run: RunStore, tmp_path: Path) -> None:
     """A notebook with the same text is written again; a file with another text, or another suffix, is an error."""
     contents = contents_of(trained_run)
@@ -324,9 +365,9 @@ def test_hostile_texts_stay_in_their_literals(first: int, trained_run: RunStore)
 @settings(deadline=None)
 def test_any_text_survives_its_literal(text: str) -> None:
     """Any text is written as a literal on one line, and the literal evaluates to the text."""
-    written_ = training_script.literal({text: [text, 1.5, None]})
+    written_ = training_script.literal({text: [text, 1.5, None, math.inf, -math.inf]})
     assert len(written_.splitlines()) == 1
-    assert ast.literal_eval(written_) == {text: [text, 1.5, None]}
+    assert ast.literal_eval(written_) == {text: [text, 1.5, None, math.inf, -math.inf]}
 
 
 # --- execution -------------------------------------------------------------------------------------------------
