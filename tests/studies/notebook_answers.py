@@ -5,10 +5,10 @@
     python -m tests.studies.notebook_answers --profile t4 --output FILE
 
 The notebook is of `suites/workshop`, with rehearsal, and is executed with nbclient, on a CPU unless `--profile t4` asks
-for a GPU. The kernel of `smollm2` cannot import the package, as on Colab; the toy model is part of the package. The run
-uses SFTTrainer. Compared are every answer before and after the training, every verdict, and the training rows with the
-answers of rehearsal. With `--small`, there are five cases of each role, 24 prompts for rehearsal, and 10 rows. The file
-is written again after each model.
+for a GPU. At its end, every module of the package must come from the notebook's own files, since Colab has no others;
+only the toy model is taken from the package. The run uses SFTTrainer. Compared are every answer before and after the
+training, every verdict, and the training rows with the answers of rehearsal. With `--small`, there are five cases of
+each role, 24 prompts for rehearsal, and 10 rows. The file is written again after each model.
 """
 
 from __future__ import annotations
@@ -43,12 +43,16 @@ from tests.support.trained_run import inside
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "workshop"
 PACKAGE = str(SUITE.parents[1])
 GRID = "one"
+MODULES = """\
+imported = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "harness"}
+assert imported and all(file.startswith(OWN) for file in imported.values()), imported
+"""
 SMALL = {"cases": 5, "prompts": 24, "rows": 10}
 
 
 @dataclass(frozen=True)
 class Training:
-    """A model, the settings of its only variant, and whether its kernel can import the package."""
+    """A model, the settings of its only variant, and whether its kernel needs the package, in which the toy model is."""
 
     settings: Mapping[str, Any]
     package: bool
@@ -110,6 +114,9 @@ def execute(folder: Path, *, package: bool, gpu: bool) -> None:
         try:
             for number, cell in enumerate(book.cells):
                 client.execute_cell(cell, number)
+            # It is no cell of the notebook, but executed behind the last one.
+            book.cells.append(nbformat.v4.new_code_cell(MODULES))
+            client.execute_cell(book.cells[-1], len(book.cells) - 1)
         finally:
             nbformat.write(book, folder / "executed.ipynb")
 

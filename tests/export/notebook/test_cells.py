@@ -124,35 +124,33 @@ def test_the_parameters_are_the_variants(trained_run: RunStore) -> None:
     assert f"peft=={contents.versions['peft']}" in found["PACKAGES"]
 
 
-def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
+def test_a_run_on_a_gpu_keeps_its_precision(own_run: RunStore) -> None:
     """If the run was on a GPU, the notebook has its compute data type, quantisation and Hub revision."""
-    run = trained_run.manifest()
+    run = own_run.manifest()
     on = replace(run.provenance.machine, kind=DeviceKind.CUDA, compute_dtype="bfloat16")
     model = replace(run.model, name="owner/name", revision="0123abc", toy=False)
     plain = replace(run.plan.variants[0], settings=Settings(quantization=Quantization.NONE))
     plan = replace(run.plan, variants=(plain,))
     changed = replace(run, model=model, plan=plan, provenance=replace(run.provenance, machine=on))
-    trained_run.write_manifest(changed)
-    [text] = code(notebook(contents_of(trained_run)), "parameters")
-    trained_run.write_manifest(run)
+    own_run.write_manifest(changed)
+    [text] = code(notebook(contents_of(own_run)), "parameters")
     found = names(text)
     assert (found["COMPUTE_DTYPE"], found["QUANTIZE"], found["NEEDS_GPU"]) == ("bfloat16", False, False)
     assert (found["MODEL"], found["REVISION"]) == ("owner/name", "0123abc")
 
 
-def test_the_data_has_the_rehearsal_rows_of_a_run(trained_run: RunStore) -> None:
+def test_the_data_has_the_rehearsal_rows_of_a_run(own_run: RunStore) -> None:
     """The rehearsal rows that the trial was trained on follow the suite's rows; without rehearsal there are none."""
-    run = trained_run.manifest()
+    run = own_run.manifest()
     rows = tuple(
         RehearsalRow((Message("user", f"Question {n}?"), Message("assistant", f"Answer {n}.")), 9) for n in range(6)
     )
     chosen = replace(run.plan.variants[0].settings, rehearsal=4)
     known = Rehearsal((), 0, (RehearsalAnswers(chosen.quantization, rows, {}),))
     plan = replace(run.plan, variants=(replace(run.plan.variants[0], settings=chosen),))
-    plain = names(code(notebook(contents_of(trained_run)), "data")[0])
-    trained_run.write_manifest(replace(run, rehearsal=known, plan=plan))
-    rehearsed = names(code(notebook(contents_of(trained_run)), "data")[0])
-    trained_run.write_manifest(run)
+    plain = names(code(notebook(contents_of(own_run)), "data")[0])
+    own_run.write_manifest(replace(run, rehearsal=known, plan=plan))
+    rehearsed = names(code(notebook(contents_of(own_run)), "data")[0])
     added = [as_chat(row.messages) for row in draw(rows, chosen, run.plan.seeds[0])]
     assert len(added) == 4
     assert rehearsed == plain | {"TRAINING_ROWS": plain["TRAINING_ROWS"] + added}
@@ -227,13 +225,12 @@ def test_the_toy_model_is_named_as_such(trained_run: RunStore) -> None:
     assert "HARNESS" not in said
 
 
-def test_random_weights_have_no_notebook(trained_run: RunStore) -> None:
+def test_random_weights_have_no_notebook(own_run: RunStore) -> None:
     """If a run's model has random weights, or the name of a shape is given, there is no notebook."""
-    run = trained_run.manifest()
-    trained_run.write_manifest(replace(run, model=replace(run.model, shape_only=True)))
+    run = own_run.manifest()
+    own_run.write_manifest(replace(run, model=replace(run.model, shape_only=True)))
     with pytest.raises(UsageError, match="has random weights, so there is nothing to export"):
-        contents_of(trained_run)
-    trained_run.write_manifest(run)
+        contents_of(own_run)
     with pytest.raises(UsageError, match="has random weights, so there is nothing to export"):
         of_suite(run.suite, run.plan, None, None, "shape:llama-2-7b", None, print)
 
