@@ -52,7 +52,7 @@ SMALL = {"cases": 5, "prompts": 24, "rows": 10}
 
 @dataclass(frozen=True)
 class Training:
-    """A model, the settings of its only variant, and whether its kernel needs the package, in which the toy model is."""
+    """The settings of the only variant, and whether the kernel needs the package, in which the toy model is."""
 
     settings: Mapping[str, Any]
     package: bool
