@@ -22,6 +22,7 @@ import yaml
 from click.testing import CliRunner
 
 from harness.cli import cli, main
+from harness.core.schedules import NEEDS, OPTIONS, TAKES
 from harness.storage.records import write_record
 from harness.suites import load_suite
 from harness.suites.grids import parse_plan
@@ -103,7 +104,8 @@ def settings_table() -> Iterator[str]:
     yield "| Setting | Default | Values |\n|---|---|---|\n"
     for setting, form in schema["$defs"]["Row"]["properties"].items():
         if setting != "name":
-            yield f"| `{setting}` | {_plain(form.get('default', []))} | {_values(form, schema)} |\n"
+            default = {} if form.get("type") == "object" else form.get("default", [])
+            yield f"| `{setting}` | {_plain(default)} | {_values(form, schema)} |\n"
 
 
 def _plain(value: Any) -> str:
@@ -121,8 +123,20 @@ def _values(form: dict[str, Any], schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in form["enum"])
     if form.get("items", {}).get("type") == "integer":
         return f"a list of whole numbers{_remark(form.get('description', ''))}"
+    if form["type"] == "string":
+        return "a regular expression for whole names of modules"
+    if form["type"] == "object":
+        return "a mapping of [options](#options-of-schedulers)"
     limits = [f"{words} {form[key]:,}" for key, words in LIMITS.items() if key in form]
     return f"{' '.join((KINDS[form['type']], ' and '.join(limits))).strip()}{_remark(form.get('description', ''))}"
+
+
+def schedules_table() -> Iterator[str]:
+    """Lines of the table of the schedulers that take options."""
+    yield "| Scheduler | Options | Needed |\n|---|---|---|\n"
+    for scheduler, names in TAKES.items():
+        needed = " or ".join(f"`{name}`" for name in NEEDS.get(scheduler, ()))
+        yield f"| `{scheduler}` | {'; '.join(f'`{name}`: {OPTIONS[name].words}' for name in names)} | {needed} |\n"
 
 
 def _remark(description: str) -> str:
@@ -146,7 +160,9 @@ def rooms_picture() -> Iterator[str]:
     yield f"+{'-' * (WIDTH - 1)}+\n```\n"
 
 
-GENERATORS = {"help": help_pages, "settings": settings_table, "rooms": rooms_picture}
+GENERATORS = {
+    "help": help_pages, "settings": settings_table, "schedules": schedules_table, "rooms": rooms_picture,
+}  # fmt: skip
 
 
 def written_anew(page: Path) -> str:
@@ -300,7 +316,7 @@ def test_every_study_is_listed() -> None:
 
 @pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "yaml")))
 def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
-    """A YAML example that names its file is in that file word for word; one with cases or a search can be read.
+    """A YAML example that names its file is in that file word for word; one with cases or a grid can be read.
 
     An example of a workflow gives the action the inputs that it has, and one for pre-commit names its hook.
     """
@@ -318,7 +334,7 @@ def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
     elif "repos" in (yaml.safe_load(block) or {}):
         hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
         assert [hook["id"] for hook in yaml.safe_load(block)["repos"][0]["hooks"]] == [hook["id"] for hook in hooks]
-    elif re.search(r"^search:", block, re.MULTILINE):
+    elif re.search(r"^(search|axes|paired):", block, re.MULTILINE):
         assert parse_plan(block, "grid.yaml").variants
     else:
         assert re.fullmatch(r"# yaml-language-server: \$schema=\S+\n", block), f"{name(page)}: unchecked YAML"

@@ -17,6 +17,7 @@ from harness.core.run_results import LossVerdict, Results
 from harness.core.scores import Rate
 from harness.core.suite import Case, Role, Split, Suite
 from harness.core.wording import listed, plural
+from harness.scoring import is_only_judged
 
 ASSUMED_RATES = (0.7, 0.95)
 """Pass rates of a base model that are assumed before a run."""
@@ -136,7 +137,8 @@ def cases_for_no_loss(results: Results) -> int | None:
 
 
 def _guarded(suite: Suite, split: Split) -> list[Case]:
-    return [case for case in suite.of(split) if case.role in GUARDED]
+    decides = suite.judge is not None and suite.judge.decides
+    return [case for case in suite.of(split) if case.role in GUARDED and (decides or not is_only_judged(case))]
 
 
 def _mean_group(cases: Sequence[Case]) -> float:

@@ -88,7 +88,7 @@ def race_of(variants: Sequence[Variant]) -> Race:
 
 
 def _schedule(settings: Settings) -> tuple[object, ...]:
-    return settings.epochs, settings.scheduler, settings.warmup
+    return settings.epochs, settings.scheduler, settings.lr_scheduler_kwargs, settings.warmup
 
 
 def _epoch(epochs: float, share: float) -> int:

@@ -62,6 +62,7 @@ def plan(
     from harness.cli.race_forecast import race_lines
     from harness.cli.tables import plan_table
     from harness.core.errors import ModelError
+    from harness.hardware.estimate.batches import check_steps
     from harness.hardware.estimate.predictions import named_workload, target_gpu
     from harness.models.resolving import check_name
     from harness.models.token_check import check_named
@@ -76,6 +77,7 @@ def plan(
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported, root=root)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
+    check_steps(loaded, planned)
     rehearsal = rehearsal_of(loaded, planned)
     check_name(model)
     tokens = check_named(loaded, {variant.settings.max_length for variant in planned.variants}, model)
@@ -88,8 +90,9 @@ def plan(
         what = named_workload(model, loaded, rehearsal)
     except ModelError:
         what = None
-    if outlook := naming.outlook(naming.with_judge(loaded, judge or naming.permitted(loaded)), planned):
-        echo(outlook)
+    judged = naming.with_judge(loaded, naming.permitted(loaded) if judge is None else judge)
+    for line in filter(None, [naming.notice(judged), naming.outlook(judged, planned)]):
+        echo(line)
     for line in pass_lines(planned, planned_composition(planned, what, width, target), places):
         echo(line)
     for line in race_lines(loaded, planned, what) if race else ():

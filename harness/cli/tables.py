@@ -65,7 +65,7 @@ def plan_table(
     cuts = {} if isinstance(tokens, str) else {cut.max_length: cut for cut in tokens.cuts if cut.cut}
     table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *_cut_head(cuts), *predicted)
     for variant in plan.variants:
-        values = (in_plan(getattr(variant.settings, name)) for name in names)
+        values = (in_plan(name, getattr(variant.settings, name)) for name in names)
         steps = str(updates(variant.settings, len(suite.examples) + variant.settings.rehearsal))
         cut = _cut_cells(cuts, variant.settings.max_length)
         costs = predicted_costs.cells(variant.id) if predicted_costs else ()
@@ -154,7 +154,8 @@ class _Predictions:
             f"are available for training; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if self.unknown:
-            titles = listed(AXES[name].title for name in self.unknown)
+            some = {"target_modules": "a pattern for target modules"}
+            titles = listed(some.get(name, AXES[name].title) for name in self.unknown)
             yield f"Memory and time are unknown for trials with {titles}, and not contained in sums."
         if place.speeds:
             whole = predictions.total_seconds(self.made[variant] for variant in self.trials if variant in self.made)

@@ -24,6 +24,7 @@ def validate(suite: Path, skip_unsupported: bool, root: Path | None, judge: str 
     from harness.analysis.case_checks import case_warnings
     from harness.analysis.contamination import role_warnings
     from harness.cli.tables import suite_table
+    from harness.hardware.estimate.batches import check_steps
     from harness.runner.judges import naming
     from harness.suites import load_suite
     from harness.suites.grids import load_plan
@@ -33,7 +34,9 @@ def validate(suite: Path, skip_unsupported: bool, root: Path | None, judge: str 
     plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
     load_pool(Path(loaded.folder))
     for plan in plans:
+        check_steps(loaded, plan)
         rehearsal_of(loaded, plan)
-    judged = naming.notice(naming.with_judge(loaded, judge or naming.permitted(loaded)))
-    warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded), judged]))
+    judged = naming.with_judge(loaded, naming.permitted(loaded) if judge is None else judge)
+    about_judge = (naming.notice(judged), *(naming.outlook(judged, plan) for plan in plans))
+    warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded), *about_judge]))
     suite_table(loaded, plans, warnings)

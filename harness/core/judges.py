@@ -9,7 +9,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from harness.core.hashing import digest
 from harness.core.suite import JudgeRef, Role, Suite
@@ -77,6 +77,8 @@ def url_problem(url: str) -> str:
         return "is not valid"
     if parts.scheme not in ("http", "https") or not host:
         return "does not begin with http:// or https:// and a host"
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        return "ends with /chat/completions, which is added to it (leave this out)"
     if parts.username or parts.password or parts.query or parts.fragment:
         return f"holds more than a host and a path (a key belongs into the environment variable {KEY})"
     return ""
@@ -87,7 +89,12 @@ def masked(text: str, key: str) -> str:
     for written in {key, key.strip()} if len(key.strip()) >= _SHORTEST else ():
         for form in (written, repr(written)[1:-1], ascii(written)[1:-1], repr(written.encode(errors="replace"))[2:-1]):
             text = text.replace(form, "***")
-        text = text.replace(written.replace("\\", "\\\\").replace('"', '\\"'), "***")
+        for form in (
+            written.replace("\\", "\\\\").replace('"', '\\"'),
+            written.replace("/", "\\/"),
+            quote(written, ""),
+        ):
+            text = text.replace(form, "***")
     return text
 
 
@@ -176,6 +183,7 @@ class Judging:
     @property
     def cost(self) -> str:
         """What was asked, in words."""
-        asked = f"{plural(self.asked, 'question')} asked now" if self.asked else "nothing asked now"
+        asked = f"{self.asked:,} asked now" if self.asked else "nothing asked now"
         total = plural(self.questions + self.again, "question")
-        return f"{total} ({asked}), {self.tokens_read:,} tokens read and {self.tokens_written:,} written"
+        again = f", {self.again:,} of them only to measure how often it contradicts itself" if self.again else ""
+        return f"{total}{again} ({asked}); {self.tokens_read:,} tokens read and {self.tokens_written:,} written"

@@ -26,7 +26,8 @@ class Quantization(StrEnum):
 class Scheduler(StrEnum):
     """Learning rate schedule, with transformers' name for it.
 
-    These are all schedules of transformers 5 that need neither options of their own nor a loss on evaluation rows.
+    These are all schedules of transformers 5 that need no metric on evaluation rows. `harness/core/schedules.py` says
+    which options each takes.
     """
 
     CONSTANT = "constant"
@@ -34,11 +35,15 @@ class Scheduler(StrEnum):
     LINEAR = "linear"
     COSINE = "cosine"
     COSINE_WITH_RESTARTS = "cosine_with_restarts"
-    """One cosine, since the number of restarts is an option of its own, whose default is one period."""
+    """One cosine, unless the option `num_cycles` asks for more."""
     POLYNOMIAL = "polynomial"
-    """From the learning rate to 1e-7 with power 1."""
+    """From the learning rate to `lr_end`, by default 1e-7 with power 1."""
     INVERSE_SQRT = "inverse_sqrt"
     """Proportional to the inverse square root of the step after the warmup; without warmup, almost constant."""
+    COSINE_WITH_MIN_LR = "cosine_with_min_lr"
+    COSINE_WARMUP_WITH_MIN_LR = "cosine_warmup_with_min_lr"
+    """As `cosine_with_min_lr`, but the first step of the warmup already has a learning rate above 0."""
+    WARMUP_STABLE_DECAY = "warmup_stable_decay"
 
 
 # The optimizers of transformers that need no packages besides torch and bitsandbytes.
@@ -48,6 +53,8 @@ OPTIMIZERS = (
     "paged_adamw_8bit", "paged_adamw_32bit", "paged_ademamix_8bit", "paged_ademamix_32bit", "paged_lion_8bit",
     "paged_lion_32bit",
 )  # fmt: skip
+ALL_LINEAR = "all-linear"
+"""The target modules that are all linear layers. Any other text is a regular expression, as in PEFT."""
 MOST = 1_000_000
 """The largest rank, length, batch size, or number of epochs or tokens that a grid or a suite may contain."""
 
@@ -78,8 +85,8 @@ class Axis:
     """Whether the fused engine can train every value; if not, it can train only the default."""
     cost: bool = True
     """Whether the time or memory of a training step depends on the setting."""
-    predicted: bool = True
-    """Whether memory and time are predicted for every value; if not, they are predicted only for the default."""
+    predicted: bool | Callable[[Any], bool] = True
+    """Whether memory and time are predicted for every value, or for a value; for the default they always are."""
     added: bool = False
     """Whether the setting was added after format 1.
 
@@ -118,9 +125,11 @@ class Settings:
     ] = 0  # fmt: skip
     dropout: Annotated[float, Axis("drop", "Dropout", lora="lora_dropout", at_least=0, below=1)] = 0.0
     rslora: Annotated[bool, Axis("rslora", "rsLoRA", lora="use_rslora", cost=False)] = False
-    target_modules: Annotated[str | tuple[str, ...], Axis("targets", "Target modules", lora="target_modules")] = (
-        "all-linear"
-    )
+    # Predictions count the same matrices in every layer, and a pattern may match others in each.
+    target_modules: Annotated[
+        str | tuple[str, ...],
+        Axis("targets", "Target modules", lora="target_modules", predicted=lambda value: isinstance(value, tuple)),
+    ] = ALL_LINEAR
     batch_size: Annotated[
         int, Axis("bs", "Batch size", sft="per_device_train_batch_size", at_least=1, at_most=MOST)
     ] = 4
@@ -154,12 +163,24 @@ class Settings:
         bool, Axis("dora", "DoRA", lora="use_dora", fused=False, predicted=False, added=True)
     ] = False  # fmt: skip
 
-    # Adapters of different layers in one pass would have stacks of different heights.
     layers_to_transform: Annotated[
         tuple[int, ...],
-        Axis("layers", "Layers", lora="layers_to_transform", fused=False, predicted=False, added=True,
+        Axis("layers", "Layers", lora="layers_to_transform", predicted=False, added=True,
              description="Numbers of the layers that get adapters, from 0. None: all layers."),
     ] = ()  # fmt: skip
+
+    lr_scheduler_kwargs: Annotated[
+        tuple[tuple[str, float | int | str], ...],
+        Axis("options", "Scheduler options", sft="lr_scheduler_kwargs", cost=False, added=True,
+             description="Options of the scheduler, by transformers' names."),
+    ] = ()  # fmt: skip
+
+    # Not an argument of TRL: PEFT makes the optimizer.
+    loraplus_lr_ratio: Annotated[
+        float,
+        Axis("loraplus", "LoRA+ ratio", at_least=1, at_most=MOST, added=True,
+             description="Learning rate of the matrices B divided by that of the matrices A (LoRA+). 1: plain LoRA."),
+    ] = 1.0  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings by name."""
@@ -213,7 +234,11 @@ def unfusible(settings: Settings) -> tuple[str, ...]:
 def unpredictable(settings: Settings) -> tuple[str, ...]:
     """Return the names of the settings for whose values neither memory nor time is predicted."""
     rows = axes(type(settings)).values()
-    return tuple(axis.name for axis in rows if not axis.predicted and getattr(settings, axis.name) != axis.default)
+    return tuple(axis.name for axis in rows if not _is_predicted(axis, getattr(settings, axis.name)))
+
+
+def _is_predicted(axis: Axis, value: Any) -> bool:
+    return value == axis.default or (axis.predicted(value) if callable(axis.predicted) else axis.predicted)
 
 
 @dataclass(frozen=True)

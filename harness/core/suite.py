@@ -48,6 +48,10 @@ class Reducer(StrEnum):
     """The repeats count as one answer, which passes if any of them passes."""
 
 
+FILE_NAME = "suite.yaml"
+"""Name of the file with the cases of a suite."""
+
+
 @dataclass(frozen=True)
 class Message:
     """One message of a conversation. `role` is `system`, `user` or `assistant`."""
@@ -194,6 +198,13 @@ class Suite:
     """The model that judges answers for assertions such as `llm-rubric`; None: these give no score."""
     embedder: str = ""
     """The model that measures the similarity of texts for `similar`, by its name or folder; empty: the default."""
+    file: str = FILE_NAME
+    """Name of the file with the cases, in the folder."""
+
+    @property
+    def path(self) -> str:
+        """What commands take as the suite: its folder or, if that holds no suite.yaml of its own, the file."""
+        return self.folder if self.file == FILE_NAME else f"{self.folder}/{self.file}"
 
     @property
     def rows(self) -> tuple[tuple[Message, ...], ...]:

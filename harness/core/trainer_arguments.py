@@ -19,7 +19,7 @@ NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_
 
 def sft_arguments(settings: Settings, seed: int) -> dict[str, Any]:
     """Return the arguments of TRL's SFTConfig that are the same on every machine."""
-    given = {axis.sft: _plain(value) for axis, value in settings.given() if axis.sft}
+    given = {axis.sft: plain(value) for axis, value in settings.given() if axis.sft}
     return {"seed": seed, "data_seed": seed, **given}
 
 
@@ -39,11 +39,14 @@ def machine_arguments(machine: Machine) -> dict[str, Any]:
 
 def lora_arguments(settings: Settings) -> dict[str, Any]:
     """Return the arguments of PEFT's LoraConfig."""
-    given = {axis.lora: _plain(value) for axis, value in settings.resolved().given() if axis.lora}
+    given = {axis.lora: plain(value) for axis, value in settings.resolved().given() if axis.lora}
     return {"task_type": "CAUSAL_LM", **given, "bias": "none"}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a setting's value as a text, a number, a list or, for options with values, a dictionary."""
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, tuple) and value and all(isinstance(each, tuple) for each in value):
+        return dict(value)
     return list(value) if isinstance(value, tuple) else value

@@ -22,6 +22,21 @@ for parameter in trainer.model.parameters():
 """
 
 
+LORAPLUS = """\
+# Also between SFTTrainer(...) and trainer.train(): LoRA+, which trains the matrices B with a higher learning rate.
+from peft.optimizers import create_loraplus_optimizer
+
+optimizer, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+trainer.optimizer = create_loraplus_optimizer(
+    trainer.model,
+    optimizer,
+    loraplus_lr_ratio={ratio},
+    loraplus_weight_decay=trainer.args.weight_decay,
+    **options,
+)
+"""
+
+
 REHEARSAL = """\
 # Add these rows to your training rows. They are the base model's own answers to other prompts (rehearsal), so that the
 # model keeps what it could do. Training rows without them give another model than the one that was evaluated.
@@ -37,7 +52,9 @@ def script(settings: Settings, machine: Machine, seed: int, rehearsal: Iterable[
         parts.insert(0, f"quantization_config = {quantization_config(machine)}")
     rows = [{"messages": as_chat(row.messages)} for row in rehearsal]
     added = [f"{REHEARSAL}rehearsal_rows = {listing(rows)}", ""] if rows else []
-    return "\n".join([*names, "", *parts, "", PRECISE, *added])
+    ratio = settings.loraplus_lr_ratio
+    loraplus = [LORAPLUS.format(ratio=literal(ratio))] if ratio != 1 else []
+    return "\n".join([*names, "", *parts, "", PRECISE, *loraplus, *added])
 
 
 def sft_config(settings: Settings, machine: Machine, seed: int) -> str:

@@ -35,7 +35,11 @@ def _loaded(name: str) -> Any:
 def _downloaded(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(name, "modules.json"))
+    try:
+        return Path(hf_hub_download(name, "modules.json"))
+    except Exception as error:  # noqa: BLE001 - the Hub's client raises many types
+        why = str(error).strip().partition("\n")[0][:200]
+        raise ValueError(f"there is no such folder, and the Hugging Face Hub did not give it ({why})") from None
 
 
 def check_modules(listed: Path) -> None:

@@ -12,13 +12,14 @@ from harness.core.device_profiles import profile_of
 from harness.core.errors import EngineError, GridError, ModelError
 from harness.core.machine import Machine
 from harness.core.model import TEMPLATE_DATE, ModelRef
-from harness.core.settings import Quantization, Settings
+from harness.core.settings import ALL_LINEAR, Quantization, Settings
 from harness.core.trainer_arguments import NF4
 from harness.core.units import DeviceKind
 from harness.engine.log_filters import hide_kernel_advice
 from harness.engine.meter import out_of_memory
 from harness.engine.pointwise import compile_ahead
 from harness.engine.tokenization import conversations_of
+from harness.models.adapter_config import matching_modules
 from harness.models.foreign_files import refusing
 
 if TYPE_CHECKING:
@@ -224,9 +225,12 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
     """Check that every target module exists: if some names match modules, PEFT silently ignores those that do not.
 
     Raises:
-        GridError: the model has no module with the name of one of the target modules, or they include experts.
+        GridError: the model has no module with the name of one of the target modules, a pattern matches none or others
+            than matrices, or the target modules include experts.
     """
     targets = settings.target_modules
+    if isinstance(targets, str) and targets != ALL_LINEAR:
+        _check_pattern(model, targets)
     names = ["." + name for name, _ in model.named_modules()]
     for target in () if isinstance(targets, str) else targets:
         if not any(name.endswith("." + target) for name in names):
@@ -238,6 +242,24 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
         remedy = f"Name other matrices: target_modules: [{', '.join(others)}]."
         what = f"target_modules: {_named(targets)} would train the model's experts ({', '.join(sorted(experts))})"
         raise GridError(f"{what}. PEFT adapts them as bare parameters, which cannot be merged", remedy=remedy)
+
+
+def _check_pattern(model: PreTrainedModel, pattern: str) -> None:
+    """Check that a pattern matches linear layers and nothing else: PEFT has no adapter for a whole block."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    modules = {name: module for name, module in model.named_modules() if name}
+    matrices = [name for name, module in modules.items() if isinstance(module, Linear | Conv1D)]
+    found = matching_modules(pattern, modules)
+    if not found:
+        example = f"such as {matrices[0]}" if matrices else "in this model"
+        what = f"target_modules: the pattern '{pattern}' matches the whole name of no module"
+        raise GridError(what, remedy=f"Write a pattern for names {example}, or a list of the names' last parts.")
+    if others := [name for name in modules if name in found.difference(matrices)]:
+        what = f"target_modules: the pattern '{pattern}' matches {others[0]}, which is no linear layer"
+        remedy = f"Let it end with the names of matrices, such as ({'|'.join(_linear_names(model))})."
+        raise GridError(what, remedy=remedy)
 
 
 def _check_layers(model: PreTrainedModel, settings: Settings) -> None:

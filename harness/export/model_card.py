@@ -18,6 +18,7 @@ from harness.core.outside_text import fenced, markdown, markdown_code
 from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Case, Message, Role
+from harness.core.trainer_arguments import plain
 from harness.export.source import Source
 from harness.export.targets.gguf import CHAT_HINT, INSTALL_HINT, llama_cli_command
 
@@ -131,7 +132,8 @@ def _table(source: Source, found: Evidence) -> str:
 
 
 def _settings(source: Source) -> str:
-    rows = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in source.settings.as_dict().items())
+    values = source.settings.as_dict()
+    rows = "\n".join(f"| {name} | {markdown(str(plain(value)))} |" for name, value in values.items())
     return f"## Settings\n\n| Setting | Value |\n|---|---|\n{rows}"
 
 

@@ -1,4 +1,4 @@
-"""Judge the configuration of an adapter that somebody else made, before PEFT gets it.
+"""Judge the configuration of an adapter that somebody else made, and patterns of grids, before PEFT gets them.
 
 PEFT makes matrices of the ranks that the configuration names, and matches its patterns without a time limit.
 """
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.core.errors import ModelError
+from harness.core.errors import GridError, ModelError
 from harness.core.limited_process import LimitedProcess, LimitReachedError, Limits, Refused
 
 _ALWAYS_ALLOWED = 1024
@@ -20,6 +20,8 @@ _LONGEST = 10_000
 """Largest number of characters of a module's name or a pattern."""
 _SAVE_AGAIN = "Save the adapter again with PEFT's save_pretrained, or ask whoever made it."
 _CHILD = "harness.models.adapter_pattern_process"
+_FORMS = (r"{}", r"(.*\.)?({})$", r"(?:^|.*?\.){}\.(?P<idx>\d+)\.")
+"""The expressions of PEFT 0.19 for target modules, for ranks of single modules, and for names of layers."""
 _TEXTS = ("target_modules", "exclude_modules", "layers_pattern")
 """Settings that are a list of names, or a text. PEFT reads a text as a regular expression."""
 
@@ -71,15 +73,37 @@ def check_patterns(
     texts += [key for name in ("rank_pattern", "alpha_pattern") for key in config.get(name) or {}]
     if not texts:
         return
-    process = LimitedProcess(_CHILD, limits)
     try:
-        (found,) = process.work(texts, [list(modules)])
+        found = _matched([form.replace("{}", text) for text in texts for form in _FORMS], modules, limits)
     except LimitReachedError as reached:
         raise ModelError(f"{where}: matching its patterns with modules {reached}", remedy=_SAVE_AGAIN) from None
-    finally:
-        process.close()
     if isinstance(found, Refused):
         raise ModelError(f"{where}: a pattern is no regular expression: {found.reason}", remedy=_SAVE_AGAIN)
+
+
+def matching_modules(pattern: str, modules: Iterable[str], *, limits: Limits | None = None) -> frozenset[str]:
+    """Return the modules that PEFT adapts for the regular expression `pattern` as `target_modules`.
+
+    Raises:
+        GridError: the pattern is no regular expression, or takes too long.
+    """
+    try:
+        found = _matched([pattern], modules, limits)
+    except LimitReachedError as reached:
+        remedy = "Write a pattern with fewer repetitions, or a list of names."
+        raise GridError(f"target_modules: matching the pattern with modules {reached}", remedy=remedy) from None
+    if isinstance(found, Refused):
+        raise GridError(f"target_modules is no regular expression: {found.reason}", remedy="Correct the pattern.")
+    return frozenset(found)
+
+
+def _matched(patterns: Sequence[str], modules: Iterable[str], limits: Limits | None) -> list[str] | Refused:
+    process = LimitedProcess(_CHILD, limits)
+    try:
+        (found,) = process.work(patterns, [list(modules)])
+    finally:
+        process.close()
+    return found  # type: ignore[no-any-return]
 
 
 def _check(where: str, setting: str, value: object, wanted: str, fits: bool) -> None:

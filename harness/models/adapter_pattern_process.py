@@ -9,14 +9,17 @@ from typing import Any
 from harness.core.limited_process import serve
 
 
-def match(shared: Any, item: Any) -> int:
-    """Match the patterns `shared` with the names of modules `item`. Return how many matches there are.
+def match(shared: Any, item: Any) -> list[str]:
+    """Match the regular expressions `shared` with the names of modules `item` in both ways in which PEFT matches.
 
-    The expressions are those of PEFT 0.19 for target modules, for ranks of single modules, and for names of layers.
+    Return the names that an expression matches as a whole.
     """
-    forms = (r"{}", r"(.*\.)?({})$", r"(?:^|.*?\.){}\.(?P<idx>\d+)\.")
-    compiled = [re.compile(form.replace("{}", text)) for text in shared for form in forms]
-    return sum(bool(each.fullmatch(name)) + bool(each.match(name)) for each in compiled for name in item)
+    compiled = [re.compile(text) for text in shared]
+    for each in compiled:
+        for name in item:
+            each.match(name)
+    found = [{name for name in item if each.fullmatch(name)} for each in compiled]
+    return sorted(set().union(*found))
 
 
 if __name__ == "__main__":

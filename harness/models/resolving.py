@@ -45,9 +45,10 @@ _SIZES = (
     "num_key_value_heads",
 )
 _WHAT_A_FOLDER_HOLDS = "Name a folder that holds config.json, the tokenizer and .safetensors files."
-_WHAT_TO_NAME = (
-    "Name `pocket`, `smollm2`, a folder with config.json and .safetensors files, a .gguf file, a Hub model such as "
-    "owner/name, or a shape to fill with random weights, such as shape:llama-2-7b."
+TRAINED = "`pocket`, `smollm2`, a folder with config.json and .safetensors files, a .gguf file"
+"""The names of models with trained weights, of which a Hub model such as owner/name is one more."""
+WHAT_TO_NAME = (
+    f"Name {TRAINED}, a Hub model such as owner/name, or a shape to fill with random weights, such as shape:llama-2-7b."
 )
 _GGML_MAGIC = (b"ggml", b"lmgg", b"ggjt", b"tjgg", b"fmgg", b"algg")
 """First bytes of files in the formats of llama.cpp before GGUF (GGML, GGMF, GGJT, GGLA), as written and reversed."""
@@ -145,7 +146,7 @@ def _folder(name: str) -> Path | None:
     if name == "pocket":
         return POCKET
     if not name.strip():  # `Path` would take an empty name for the current folder
-        raise ModelError("--model is given an empty name", remedy=_WHAT_TO_NAME)
+        raise ModelError("--model is given an empty name", remedy=WHAT_TO_NAME)
     try:
         path = Path(name).expanduser()
         _refuse_ggml(name, path)
@@ -154,7 +155,7 @@ def _folder(name: str) -> Path | None:
         is_file = path.is_file()
     except (OSError, RuntimeError) as error:  # such as a name of 300 letters, or the home folder of an unknown user
         why = getattr(error, "strerror", None) or error
-        raise ModelError(f"{name} cannot be the name of a model: {why}", remedy=_WHAT_TO_NAME) from None
+        raise ModelError(f"{name} cannot be the name of a model: {why}", remedy=WHAT_TO_NAME) from None
     if is_file:
         remedy = "Name the folder that holds config.json, the tokenizer and the .safetensors files."
         raise ModelError(f"--model {name} is a file, and a base model is a folder", remedy=remedy)
@@ -162,7 +163,7 @@ def _folder(name: str) -> Path | None:
         return None
     is_path = "/" in name or "\\" in name
     missing = f"there is no folder {name}" if is_path else f"there is no model {name}"
-    raise ModelError(missing, remedy=_WHAT_TO_NAME)
+    raise ModelError(missing, remedy=WHAT_TO_NAME)
 
 
 def shape_in(name: str) -> str | None:

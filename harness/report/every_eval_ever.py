@@ -24,6 +24,7 @@ from harness.core.names import BASE
 from harness.core.run_results import Outcome, Results
 from harness.core.scores import Sample
 from harness.core.suite import Case, Role, Split
+from harness.core.trainer_arguments import plain
 from harness.report.pass_rates import ScoresByRole, scores_by_role
 from harness.report.samples_file import counted, key, perplexity
 
@@ -257,7 +258,7 @@ def _model_facts(results: Results, model: _Model) -> Record:
         "training_seconds": cost.seconds.value if cost else None,
         "training_peak_bytes": peak.value if peak else None,
         "training_cost_basis": cost.seconds.basis.value if cost else None,
-        **{f"setting_{name}": value for name, value in (own.settings.as_dict() if own.settings else {}).items()},
+        **{f"setting_{name}": plain(value) for name, value in (own.settings.as_dict() if own.settings else {}).items()},
     }  # fmt: skip
     return {name: value for name, value in facts.items() if value not in (None, "")}
 

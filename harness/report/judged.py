@@ -51,8 +51,8 @@ def sentences(found: Judging) -> Iterator[str]:
     yield f"Judged by {name}, a model: its verdicts are opinions, and they {counts}."
     if found.contradictions:
         yield (
-            f"Two of its verdicts on the same answer differ with a chance of {_share(found.contradictions)}, by "
-            f"{plural(found.contradictions.of, 'answer')} that it judged repeatedly."
+            f"It judged {plural(found.contradictions.of, 'answer')} {found.judge.repeats} times: two of its verdicts "
+            f"on the same answer differ with a chance of {_share(found.contradictions)}."
         )
     elif not found.judge.base_url:
         yield "It runs on this machine and decodes greedily, so that the same answer always gets the same verdict."
@@ -68,7 +68,7 @@ def sentences(found: Judging) -> Iterator[str]:
     noisy = sorted({rate.variant for rate in found.rates if rate.is_noise})
     if noisy:
         few = ", ".join(noisy[:4]) + (f" and {len(noisy) - 4} more" if len(noisy) > 4 else "")
-        yield f"The judge's own noise is larger than the difference from the base model: {few}."
+        yield f"Its contradictions alone can make a larger difference than that between the base model and {few}."
     for reason, count in found.absent.items():
         yield f"{plural(count, 'answer')} without a verdict: {reason}."
     yield f"Cost: {found.cost}."

@@ -71,7 +71,7 @@ def _together(variants: Sequence[Outcome]) -> list[list[str]]:
 
 
 def _key(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_key, value)) if isinstance(value, list) else value
 
 
 def _order(value: Any) -> tuple[bool, Any]:

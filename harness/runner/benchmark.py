@@ -61,8 +61,9 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
         sweep = _sweep(request, manifest, storage, executor, user, started)
         session = _Session(request, manifest, sweep, user)
         _begin(session)
-        session = _rehearse(session)
-        results = _train_and_score(session)
+        asking = _asking(session)
+        session = _rehearse(_trying_out(session, asking))
+        results = _train_and_score(session, asking)
         results = report_files.write(storage.run, results, now=results.finished)
         sweep.listener.on_results(storage.run, results)
         return storage.run, results
@@ -196,9 +197,8 @@ def _delete_earlier_results(session: _Session) -> None:
     session.sweep.run.forget_records(())
 
 
-def _train_and_score(session: _Session) -> Results:
+def _train_and_score(session: _Session, asking: Asking) -> Results:
     """Run the grid, choose the best variant, confirm it, and return the results."""
-    asking = _asking(session)
     score = scorer(asking.scoring)
 
     def ask(records: Sequence[TrialRecord]) -> None:
@@ -228,8 +228,16 @@ def _asking(session: _Session) -> Asking:
         lambda: manifest.provenance.machine,
         lambda: sweep.executor,
         sweep.listener.on_event,
+        sweep.listener.on_verdicts,
         allow_code=session.request.allow_code,
     )
+
+
+def _trying_out(session: _Session, asking: Asking) -> _Session:
+    """Let the models that judge answers be tried before the first training; not if the answers mean nothing."""
+    if session.manifest.model.shape_only or session.out_of_time:
+        return session
+    return replace(session, sweep=replace(session.sweep, before=asking.try_out))
 
 
 def _ask(session: _Session, asking: Asking, records: Sequence[TrialRecord]) -> None:

@@ -60,7 +60,7 @@ def _grids(run: RunManifest) -> Path:
 
 
 def _folder(run: RunManifest, store: RunStore) -> Path:
-    exists = (Path(run.suite.folder) / "suite.yaml").is_file()
+    exists = (Path(run.suite.folder) / run.suite.file).is_file()
     return _grids(run) if exists else store.root
 
 
@@ -86,7 +86,7 @@ def _given(path: Path, text: str) -> Path:
 def _command(run: RunManifest, path: Path) -> list[str]:
     """Return the lines that say how to run the grid in the file `path`."""
     usual = _grids(run) / path.name
-    words = ["harness", "run", run.suite.folder, "--grid", path.stem, *_options(run)]
+    words = ["harness", "run", run.suite.path, "--grid", path.stem, *_options(run)]
     copied = [] if path.resolve() == usual.resolve() else [f"Copy it to {usual} before you run it."]
     return [*copied, f"Run it: {shlex.join(words)}"]
 
@@ -104,7 +104,7 @@ def _options(run: RunManifest) -> list[str]:
     words = _own_words(run)
     if not words:
         return [] if run.model.toy else ["--model", run.model.name]
-    suite = (Path(run.suite.folder), Path(run.suite.folder) / "suite.yaml")
+    suite = (Path(run.suite.folder), Path(run.suite.folder) / run.suite.file)
     rest = words[2:] if words[2:3] and words[2].startswith("-") else words[3:]
     kept = []
     while rest:

@@ -18,6 +18,7 @@ from harness.core.settings import Plan, fusible
 from harness.core.suite import Assertion, Case, Split, Suite
 from harness.core.turn_tokens import TurnTokens, token_key
 from harness.hardware.environment import machine, provenance, stack_versions
+from harness.hardware.estimate.batches import check_steps
 from harness.hardware.gpu import Gpu, gpu
 from harness.models import foreign_adapters
 from harness.models.foreign_files import read_object
@@ -26,7 +27,7 @@ from harness.models.resolving import resolve
 from harness.models.token_check import check_tokens
 from harness.runner.judges.naming import prepared, with_judge
 from harness.runner.request import Request
-from harness.scoring import code_of, missing_extras
+from harness.scoring import Scoring, code_of, missing_extras, unusable_code
 from harness.storage.locations import RUNS
 from harness.storage.runs import RunStore, claim_run, open_run
 from harness.suites import load_suite
@@ -58,6 +59,7 @@ def prepare(
     if plan.search:
         check_optuna()
     _check_trainable(suite)
+    check_steps(suite, plan)
     rehearsal = rehearsal_of(suite, plan)
     model = resolve(request.model, conversions=Conversions(report=report))
     tokens = _check_tokens(suite, plan, model)
@@ -124,7 +126,7 @@ def _check_tokens(suite: Suite, plan: Plan, model: ModelRef) -> TurnTokens | Non
 
 
 def _check_trainable(suite: Suite) -> None:
-    place = Place(str(Path(suite.folder) / "suite.yaml"))
+    place = Place(str(Path(suite.folder) / suite.file))
     if not suite.examples:
         remedy = "Put a train.jsonl beside it, or name a file with `train: file://NAME`."
         raise SuiteError("the suite has no training rows", remedy=remedy, place=place)
@@ -138,21 +140,26 @@ def _check_trainable(suite: Suite) -> None:
 def check_code(suite: Suite, allowed: bool) -> None:
     """Refuse a suite that runs code, unless code is allowed, or that needs an extra that is not installed.
 
+    If code is allowed, files of code are run once, to find the functions that the suite names.
+
     Raises:
-        UsageError: the suite runs code that is not allowed, or needs an extra.
+        UsageError: the suite runs code that is not allowed, or needs an extra, or names a function that is not there.
     """
     code = code_of(assertion for case in suite.cases for assertion in case.assertions)
     if code and not allowed:
         raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
-    for extra, kind in missing_extras(assertion for case in suite.cases for assertion in case.assertions).items():
+    assertions = [assertion for case in suite.cases for assertion in case.assertions]
+    for extra, kind in missing_extras(assertions).items():
         raise UsageError(f"{kind} needs the extra {extra.name}, which is not installed", remedy=extra.remedy)
+    if allowed and (problem := unusable_code(assertions, Scoring(Path(suite.folder), allow_code=True))):
+        raise UsageError(problem, remedy="Correct the name of the function in suite.yaml, or its file.")
 
 
 def _content(suite: Suite) -> dict[str, object]:
-    """The suite without its folder, its notices and the places of its cases and rows, which do not affect results."""
+    """The suite without its folder, file, notices and the places of its cases and rows, which change no result."""
     examples = tuple(replace(example, line=0) for example in suite.examples)
     # What versions without it did not have is left out if it is not used, so that their runs have the same digest.
-    added = [name for name, value in (("judge", suite.judge), ("embedder", suite.embedder)) if not value]
+    added = ["file", *(name for name, value in (("judge", suite.judge), ("embedder", suite.embedder)) if not value)]
     whole = {field.name: getattr(suite, field.name) for field in fields(suite) if field.name not in added}
     return whole | {"folder": "", "notices": (), "cases": [_case(case) for case in suite.cases], "examples": examples}
 

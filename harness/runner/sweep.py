@@ -7,7 +7,7 @@ answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.core.job import Event, EventKind
@@ -51,6 +51,8 @@ class Sweep:
     budget: Budget | None = None
     mirror: Mirror | None = None
     """The folder of `--sync`, from which missing trainings and answers are copied to the cache."""
+    before: Callable[[], None] = lambda: None
+    """Called before any work is given to a worker; it raises a `HarnessError` if that work would be in vain."""
     composition: Composition = field(default_factory=Composition)
     """The rules by which trials are put into passes."""
 
@@ -91,6 +93,7 @@ class Sweep:
         self.listener.on_event(Event(EventKind.PLANNED, message=purpose, total=len(pending)))
         dispatcher = Dispatcher(recorder, self.executor, self.timeout, self.budget, self.composition)
         if passes := self._passes(pending, planned):
+            self.before()
             dispatcher.run(passes)
 
     def _passes(self, pending: Sequence[WorkItem], planned: Sequence[Trial]) -> list[list[WorkItem]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.findings import Evidence, Opinions, Scoring
-from harness.scoring.judging import judge, judged, score, scorer
-from harness.scoring.registry import ASSERTION_TYPES, code_of, missing_extras, needs
+from harness.scoring.judging import is_only_judged, judge, judged, score, scorer
+from harness.scoring.registry import ASSERTION_TYPES, code_of, missing_extras, needs, unusable_code
 
 __all__ = [
     "ASSERTION_TYPES",
@@ -19,10 +19,12 @@ __all__ = [
     "Opinions",
     "Scoring",
     "code_of",
+    "is_only_judged",
     "judge",
     "judged",
     "missing_extras",
     "needs",
     "score",
     "scorer",
+    "unusable_code",
 ]

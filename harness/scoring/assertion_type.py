@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.core.suite import Assertion
-from harness.scoring.findings import CannotScoreError, Evidence, Finding
+from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring
 from harness.scoring.values import value_from_code
 
 Judge = Callable[[Evidence, Assertion], Finding]
@@ -53,6 +53,10 @@ class Value:
     """Returns the path of the file in the suite's folder that holds the code of a value, or an empty text."""
     unsupported_file: Callable[[str], str] | None = None
     """Describes the text of such a file that the harness does not support, or returns an empty text."""
+    misnamed: Callable[[Any, str], str] | None = None
+    """Describes a function that a value names and the text of its file cannot hold, or returns an empty text."""
+    load: Callable[[Any, Scoring], None] | None = None
+    """Runs the file of a value, and raises `CannotScoreError` if it does not hold the function that the value names."""
     unsupported: Callable[[Any], str] = value_from_code
     """Describes a value that promptfoo accepts and the harness does not support, or returns an empty text."""
 

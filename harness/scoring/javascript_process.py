@@ -46,13 +46,15 @@ globalThis.console = Object.fromEntries(["log", "info", "warn", "error", "debug"
     if (given.name === null) return new Function("output", "context", given.code);
     const module = { exports: {} };
     new Function("module", "exports", given.code)(module, module.exports);
-    const found = module.exports[given.name] ?? module.exports;
-    return typeof found === "function" ? found : found?.default?.[given.name] ?? found?.default;
+    const { exports } = module;
+    if (given.name) return exports?.[given.name] ?? exports?.default?.[given.name];
+    return typeof exports === "function" ? exports : exports?.default;
   };
   const done = (made) => { outcome = made; };
   try {
     const call = functionIn();
     if (typeof call !== "function") outcome = { __proto__: null, kind: "no function" };
+    else if (given.find) outcome = { __proto__: null, kind: "boolean", value: true };
     else {
       const found = settled(call(given.output, given.context));
       then(found, (value) => done(described(value)), (error) => done(threw(error)));
@@ -68,7 +70,8 @@ globalThis.console = Object.fromEntries(["log", "info", "warn", "error", "debug"
 def run(_shared: Any, item: Any) -> Any:
     """Call a function with an answer and a context, and describe what it returns or throws.
 
-    `item` has the `code`, the `output`, the `context` and a `name`: that of a function which the code exports, or an
+    `item` has the `code`, the `output`, the `context`, `find`, with which the function is only looked for, and a
+    `name`: that of a function which the code exports, or an
     empty text for its default export. If the name is None, the code is the function's body.
     """
     context = quickjs.Context()

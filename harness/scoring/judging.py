@@ -31,13 +31,19 @@ def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Sco
             error = f"{checks[-1].assertion}: {checks[-1].reason}"
             return Score(case.id, passed=False, value=None, checks=tuple(checks), error=error)
     counted = [pair for pair in zip(case.assertions, checks, strict=True) if scoring.decides or not pair[1].judged]
-    if not any(assertion.weight for assertion, _ in counted) and len(counted) < len(checks):
+    if not scoring.decides and is_only_judged(case):
         return Score(case.id, passed=False, value=None, checks=tuple(checks), error=ONLY_JUDGED)
     value, passed = combine([each for each, _ in counted], [check for _, check in counted], case.threshold)
     return Score(case.id, passed, value, tuple(checks), metrics=_metrics(case.assertions, checks))
 
 
 ONLY_JUDGED = "only a judge can score this answer, and the suite does not say that its verdicts decide"
+
+
+def is_only_judged(case: Case) -> bool:
+    """Whether a case has assertions for a judge, and no others that count."""
+    plain = [assertion for assertion in case.assertions if not needs((assertion,), Need.JUDGE)]
+    return len(plain) < len(case.assertions) and not any(assertion.weight for assertion in plain)
 
 
 def judged(case: Case, answer: Answer | str, scoring: Scoring) -> Score:

@@ -19,6 +19,7 @@ from harness.scoring.assertion_types import (
     structure,
     text,
 )
+from harness.scoring.findings import CannotScoreError, Scoring
 from harness.scoring.promptfoo import is_promptfoo
 
 FAMILIES = (text, structure, similarity, log_probabilities, external, javascript, model_graded, sets)
@@ -53,16 +54,26 @@ def needs(assertions: Iterable[Assertion], need: Need) -> bool:
     )
 
 
-def judge_questions(assertions: Iterable[Assertion]) -> int:
-    """Return how many questions about one answer a judge is asked."""
-    kinds = [ASSERTION_TYPES[one.type] for one in all_of(assertions) if one.type in ASSERTION_TYPES]
-    return sum(model_graded.questions(kind) for kind in kinds if Need.JUDGE in kind.needs)
-
-
 def code_of(assertions: Iterable[Assertion]) -> list[str]:
     """Return the names of the code that assertions would run, each once. Code runs only with `Scoring.allow_code`."""
     found = (ASSERTION_TYPES[one.type].code_in(one.value) for one in all_of(assertions) if one.type in ASSERTION_TYPES)
     return list(dict.fromkeys(name for name in found if name))
+
+
+def unusable_code(assertions: Iterable[Assertion], scoring: Scoring) -> str:
+    """Run the files that assertions name, once each, and say why one has not the function; empty if all have.
+
+    Without `Scoring.allow_code`, none is run, and the first is the one that may not be.
+    """
+    loads = {(one.type, str(one.value)): one for one in all_of(assertions) if one.type in ASSERTION_TYPES}
+    for one in loads.values():
+        value = ASSERTION_TYPES[one.type].value
+        if value.load and value.file and value.file(one.value):
+            try:
+                value.load(one.value, scoring)
+            except CannotScoreError as problem:
+                return f"{one.type} {one.value}: {problem}"
+    return ""
 
 
 def missing_extras(assertions: Iterable[Assertion]) -> dict[Extra, str]:

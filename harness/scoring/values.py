@@ -8,6 +8,7 @@ because it imports pydantic, which is slow and not needed to judge stored answer
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import PurePath
 from typing import Any
 
@@ -68,6 +69,13 @@ def check_pattern(pattern: str) -> None:
     except (regex.error, RecursionError, OverflowError, MemoryError, ValueError) as problem:
         remedy = "In YAML, put patterns in single quotes: backslashes stay as they are."
         raise ValueError(f"not a regular expression: {problem}\n{remedy}") from None
+
+
+def misnamed(name: str, text: str, file: str) -> str:
+    """Describe a function whose name stands nowhere in the text of its file; else return an empty text."""
+    if re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", text):
+        return ""
+    return f"names the function {name}, which is not in {file}\nCorrect the name, or write the function."
 
 
 def from_file(value: Any) -> bool:

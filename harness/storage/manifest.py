@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.core.errors import StoreError
 from harness.core.hashing import file_digest
-from harness.storage.files import PARTIAL, write_text
+from harness.storage.files import PARTIAL, read_text, write_text
 
 MANIFEST = "MANIFEST.sha256"
 OUTCOME = "training.json"
@@ -36,7 +36,7 @@ def verify_manifest(folder: Path) -> None:
     """
     remedy = "Delete the folder, then run `harness run` again: it makes a new one."
     try:
-        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / MANIFEST).splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
     if not lines:

@@ -1,6 +1,7 @@
 """Mirrors: folders (`--sync`) with copies of all finished trials, so that another machine can resume the run.
 
     DIR/cache/trainings/ID, DIR/cache/answers/ID     adapters and answers, with the layout of the cache
+    DIR/cache/verdicts/SOURCE                        replies of judges, and similarities of texts
     DIR/runs/NAME-DIGEST/                            run.json, records, results, samples and report of one run
 
 Every copy, to or from the mirror, is written under a temporary name, checked and then renamed. Therefore an incomplete
@@ -18,6 +19,7 @@ from harness.core.run import RunManifest, TrialRecord
 from harness.storage.cache import Cache
 from harness.storage.files import writing
 from harness.storage.runs import RunStore
+from harness.storage.verdicts import copy_verdicts, sources
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Mirror:
             self.cache.adopt(self.far_cache, training, trained=trained)
 
     def begin(self, manifest: RunManifest, *, fresh: bool) -> None:
-        """Copy the records that this run lacks from the mirror, and then copy the run's manifest to the mirror.
+        """Copy the records and verdicts that this run lacks from the mirror, and then its manifest to the mirror.
 
         If `fresh`, the records in the mirror are deleted instead.
 
@@ -49,6 +51,7 @@ class Mirror:
             self.far_run.forget_records(())
         elif self._is_of(manifest):
             self.run.adopt(self.far_run)
+        copy_verdicts(self.far_cache.root, self.cache.root, sources(manifest.suite))
         self.far_run.copy_pages(self.run)
 
     def _is_of(self, manifest: RunManifest) -> bool:
@@ -78,6 +81,14 @@ class Mirror:
         """
         for training in trainings:
             self.far_cache.adopt(self.cache, training, trained=trained)
+
+    def push_verdicts(self) -> None:
+        """Copy new replies of the run's judge, and new similarities, to the mirror.
+
+        Raises:
+            StoreError: the mirror's disk is full, or its folder no longer exists.
+        """
+        copy_verdicts(self.cache.root, self.far_cache.root, sources(self.run.manifest().suite))
 
     def push_pages(self) -> None:
         """Copy the results and the report to the mirror.

@@ -19,6 +19,7 @@ from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.storage.files import PARTIAL, check_no_link, locked, write_text
 from harness.storage.records import checked, copy_record, read_json, read_record, write_record
+from harness.storage.verdicts import FOLDER as VERDICTS
 
 _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
 """The files that `copy_pages` copies, in this order."""
@@ -174,8 +175,9 @@ class RunStore:
                 copy_record(path, target, TrialRecord)
 
     def copy_pages(self, other: RunStore) -> None:
-        """Copy the manifest, results, samples and report of the run `other`. Equal files are not copied."""
-        for name in _PAGES:
+        """Copy the manifest, verdicts, results, samples and report of the run `other`. Equal files are not copied."""
+        verdicts = sorted(f"{VERDICTS}/{path.name}" for path in (other.root / VERDICTS).glob("*.jsonl"))
+        for name in (*verdicts, *_PAGES):
             source, target = other.root / name, self.root / name
             if source.is_file() and not (target.is_file() and file_digest(target) == file_digest(source)):
                 write_text(target, source.read_text(encoding="utf-8"))

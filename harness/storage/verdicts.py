@@ -10,13 +10,14 @@ import os
 import threading
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.errors import UnreadableFileError
 from harness.core.hashing import digest
-from harness.core.judges import Reply
-from harness.core.suite import JudgeRef
+from harness.core.judges import Reply, embedder
+from harness.core.suite import JudgeRef, Suite
 from harness.storage.files import read_text, write_text, writing
 from harness.storage.records import decode_line, encode_line
 
@@ -60,12 +61,17 @@ class VerdictStore:
         with self._lock:
             # A file of its own for each process, since two runs may ask the same judge at the same time.
             self._file = self._file or self.cache / FOLDER / self.source / f"{uuid.uuid4().hex}.jsonl"
-        with self._lock, writing(self._file):
+        with writing(self._file):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(encode_line(reply) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            # No thread waits for another one's disk: what is written stays, even if the process is killed at once.
+            file = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                left = memoryview((encode_line(reply) + "\n").encode())
+                while left:
+                    left = left[os.write(file, left) :]
+                os.fsync(file)
+            finally:
+                os.close(file)
 
     def keep(self, used: Iterable[Reply]) -> None:
         """Write the replies that a run uses into its directory.
@@ -80,6 +86,41 @@ class VerdictStore:
     @property
     def _in_run(self) -> list[Path]:
         return [self.run / FOLDER / f"{self.source}.jsonl"] if self.run else []
+
+
+def sources(suite: Suite) -> tuple[str, ...]:
+    """Return the keys of the models whose replies the scores of a suite may need."""
+    return (*([source_of(suite.judge)] if suite.judge else []), source_of(embedder(suite)))
+
+
+def copy_verdicts(source: Path, target: Path, models: Iterable[str]) -> None:
+    """Copy the replies of these models from one cache to another: files that are missing there, or shorter.
+
+    A file only grows, and only the process that named it writes into it. Files that cannot be read are left out. The
+    time of the last change is kept, since the newest reply to a question counts.
+
+    Raises:
+        StoreError: the disk is full, or the cache cannot be written.
+    """
+    for model in models:
+        for path in sorted((source / FOLDER / model).glob("*.jsonl")):
+            copy = target / FOLDER / model / path.name
+            if _size(copy) >= _size(path):
+                continue
+            try:
+                text, changed = read_text(path), path.stat().st_mtime_ns
+            except (OSError, UnicodeDecodeError):
+                continue
+            write_text(copy, text)
+            with suppress(OSError):  # some folders of other machines have no times
+                os.utime(copy, ns=(changed, changed))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else -1
+    except OSError:
+        return -1
 
 
 def _written(path: Path) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.errors import HarnessError, Place, SuiteError
-from harness.core.suite import Case, Decoding, Example, JudgeRef, Suite
+from harness.core.suite import FILE_NAME, Case, Decoding, Example, JudgeRef, Suite
 from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_bytes
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
@@ -22,7 +22,15 @@ from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.other_tasks import refuse_task
 from harness.suites.promptfoo.files import Files, files_in, local_name
 from harness.suites.promptfoo.prompts import read_prompts
-from harness.suites.promptfoo.providers import asked_of_any, transforms
+from harness.suites.promptfoo.providers import (
+    Providers,
+    asked_of_any,
+    have_prompts,
+    read_providers,
+    system_messages,
+    tools,
+    transforms,
+)
 from harness.suites.promptfoo.references import dereferenced
 from harness.suites.promptfoo.templates import Templates
 from harness.suites.promptfoo.tests import case_documents
@@ -30,7 +38,6 @@ from harness.suites.promptfoo.written_cases import known_keys, with_files
 from harness.suites.rows import WITHOUT_OPTIONS, ReadRows, raise_mistakes, read_rows
 
 __all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
-FILE_NAME = "suite.yaml"
 TRAINING_FILE = "train.jsonl"
 
 
@@ -92,15 +99,19 @@ def parse_suite(
     files, notices = read if isinstance(read, Files) else Files(read), Notices(skip=skip_unsupported)
     document = known_keys(dereferenced(parse_yaml(text, file, SuiteError), text), SuiteHead, notices)
     head = fit(SuiteHead, document)
+    providers = read_providers(document, files)
     _note(head, document, notices)
+    _note_providers(providers, document, notices)
     _check_repeats(head, document)
     defaults = _defaults(document, files, notices)
-    prompts = asked_of_any(document, read_prompts(document, files, notices))
+    prompts = asked_of_any(document, providers, read_prompts(document, files, notices))
     has_prompts = bool(head.prompts)
     sources = _sources(case_documents(document, files, notices), files, notices, has_prompts=has_prompts)
     templates = Templates(head.nunjucks_filters if isinstance(head.nunjucks_filters, dict) else ())
-    is_red_team = head.redteam is not None
-    cases = assemble(sources, SuiteContext(*defaults, prompts, has_prompts, files, notices, templates, is_red_team))
+    context = SuiteContext(
+        *defaults, prompts, has_prompts, files, notices, templates, head.redteam, have_prompts(providers)
+    )
+    cases = assemble(sources, context)
     examples = _examples(head, document, read_bytes or (lambda name: files.read(name).encode()), notices)
     if examples and head.system_prompt is not None and not any(_has(head.system_prompt, row) for row in examples):
         notices.untrained_system_prompt(document.place(("system_prompt",), key=True))
@@ -123,6 +134,7 @@ def parse_suite(
         notices=tuple(notices.sentences()),
         judge=JudgeRef(**head.judge.model_dump()) if head.judge else None,
         embedder=head.embedder,
+        file=file,
     )
 
 
@@ -145,7 +157,15 @@ def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
             remedy = "Remove them, if they change no prompt."
             raise document.wrong(f"{name} can change every case, so they cannot be skipped", remedy, (name,), key=True)
         notices.unsupported(name, document.place((name,), key=True))
-    for node in transforms(document):
+
+
+def _note_providers(providers: Providers, document: Document, notices: Notices) -> None:
+    for node in tools(providers):
+        notices.ignore("the tools of a provider", replace(document, root=node).place())
+    for node in system_messages(providers):
+        what = "the system message of a provider (write it as system_prompt of the suite)"
+        notices.unsupported(what, replace(document, root=node).place())
+    for node in transforms(providers):
         part = replace(document, root=node)
         if notices.skip:
             remedy = "Remove it, or write it as defaultTest: {options: {transform: ...}}."

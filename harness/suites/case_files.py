@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from harness.core.errors import Place, SuiteError
 from harness.core.yaml import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_bytes, read_text, shown
+from harness.core.yaml.document import WrittenFloat
 from harness.scoring.registry import WRITABLE, find, is_unsupported
 from harness.scoring.values import FILE
 from harness.suites.promptfoo.references import dereferenced
@@ -25,6 +26,9 @@ METADATA = "__metadata:"
 CONFIG = re.compile(r"__config:__expected(?P<number>[1-9]\d{0,2})?:threshold")
 """A column with the threshold of an assertion: the first one, or the one with this number."""
 OLD_NAMES = {"fn": "javascript", "eval": "javascript", "grade": "llm-rubric"}
+JAVASCRIPT = re.compile(r"\.[cm]?[jt]s(:[^/.]*)?$")
+THRESHOLDS = {"similar": 0.8, "answer-relevance": 0.75}
+"""Thresholds that promptfoo takes for an assertion in a cell, where they differ from those elsewhere."""
 SHORTHAND = re.compile(
     r"(?P<type>[a-z0-9-]+(:[a-z-]+(?=\())?)(\((?P<threshold>\d+(\.\d+)?)\))?(?P<colon>:)?(?P<value>.*)", re.DOTALL
 )
@@ -203,7 +207,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number\nWrite null, or a number.")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+def _as_spelt(number: str) -> WrittenFloat:
+    found = WrittenFloat(number)
+    found.written = number
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_as_spelt)
 
 
 # --- CSV, as in promptfoo ----------------------------------------------------------------------------------------
@@ -217,8 +227,8 @@ def check_number(rows: int, place: Place) -> None:
 def csv_rows(name: str, text: str) -> Iterator[Document]:
     """Yield the cases of a CSV file.
 
-    Columns are variables, except promptfoo's special columns (`__expected`, `__description` and so on) and `id`,
-    `role`, `split`, `reference` and `group`.
+    Columns are variables, except promptfoo's special columns (`__expected`, `__description` and so on). `id`, `role`,
+    `split`, `reference` and `group` are also fields of the case.
     """
     lines = csv_lines(name, text)
     _, header = next(lines, (1, []))
@@ -251,6 +261,9 @@ def csv_lines(name: str, text: str, delimiter: str = ",", **dialect: Any) -> Ite
 
 def _check_header(name: str, header: list[str]) -> None:
     place = Place(name, 1)
+    if len(header) == 1 and ("__expected" in re.split(r"[;\t|]", header[0])[1:]):
+        remedy = "Save it as CSV with commas, as promptfoo reads it."
+        raise SuiteError("has other characters than commas between its columns", remedy=remedy, place=place)
     if not header:
         raise SuiteError("has no header", remedy="Name the columns in the first line.", place=place)
     seen: set[str] = set()
@@ -281,7 +294,7 @@ def _misnamed(column: str) -> str:
 
 
 def _csv_case(row: dict[str, str], place: Place) -> dict[str, Any]:
-    variables = {name: cell for name, cell in row.items() if name not in OWN_COLUMNS and not name.startswith("__")}
+    variables = {name: cell for name, cell in row.items() if not name.startswith("__")}
     expected = [cell.strip() for name, cell in row.items() if EXPECTED.fullmatch(name) and cell.strip()]
     metric = {"metric": row["__metric"]} if row.get("__metric") else {}
     assertions = [{**_expected(cell, place), **metric} for cell in expected]
@@ -323,17 +336,20 @@ def _expected(cell: str, place: Place) -> dict[str, Any]:
     Text that names no assertion type becomes an `equals` assertion.
     """
     if cell.startswith(FILE):
-        return {"type": "python" if ".py" in cell else "javascript", "value": cell}
+        is_python = cell.endswith(".py") or ".py:" in cell
+        kind = "python" if is_python else "javascript" if JAVASCRIPT.search(cell) else "equals"
+        return {"type": kind, "value": cell}
     parts = SHORTHAND.fullmatch(cell)
     if parts is None:
         return {"type": "equals", "value": cell}
     kind = OLD_NAMES.get(parts["type"], parts["type"]) if parts["colon"] else parts["type"]
     known = find(kind)
-    alone = known is not None and known.can_stand_alone
+    alone = is_unsupported(kind) or kind == "answer-relevance" or (known is not None and known.can_stand_alone)
     if not parts["colon"] and (parts["value"] or not (alone or parts["threshold"])):
         return {"type": "equals", "value": cell}
     if known or is_unsupported(kind):
-        threshold = {"threshold": float(parts["threshold"])} if parts["threshold"] else {}
+        given = parts["threshold"] or THRESHOLDS.get(kind.removeprefix("not-"))
+        threshold = {"threshold": float(given)} if given else {}
         # A missing value is not always a mistake: some types use the case's reference instead.
         value = {"value": parts["value"].strip()} if parts["value"].strip() else {}
         return {"type": kind, **value, **threshold}

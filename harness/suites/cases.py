@@ -23,6 +23,7 @@ from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.promptfoo.files import Files, local_name
 from harness.suites.promptfoo.prompts import Prompt, looks_like_conversation, messages, user_message
+from harness.suites.promptfoo.red_teams import attacked, is_attack
 from harness.suites.promptfoo.templates import MARK, MissingVariableError, Templates
 from harness.suites.promptfoo.variables import combinations, resolved
 
@@ -30,7 +31,6 @@ STUB = "TODO"
 """The prompt of a case that the user has not written yet. Such cases are left out and counted."""
 TRANSFORMS = ("transform", "postprocess")
 """Options of promptfoo that change the answer before it is judged; the second is the old name of the first."""
-RED_TEAM = "promptfoo:redteam:"
 DATA = (".json", ".yaml", ".yml")
 MAX_CASES = 20_000
 """Largest number of cases of a suite."""
@@ -59,8 +59,10 @@ class SuiteContext:
     files: Files
     notices: Notices
     templates: Templates
-    red_team: bool
-    """Whether the suite is a red team, in which promptfoo leaves templates in attacks as they are."""
+    redteam: Any
+    """The value of the key `redteam`; None if the suite is no red team."""
+    have_prompts: bool
+    """Whether a provider is asked only some of the prompts."""
 
 
 def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Case, ...]:
@@ -163,19 +165,31 @@ class _CaseBuilder:
     def __init__(self, source: WrittenCase, context: SuiteContext, variables: dict[str, Any]) -> None:
         self.form, self.document, self.context = source.form, source.document, context
         self.defaults, self.notices = context.defaults, context.notices
-        if self.is_attack and any(isinstance(value, str) and MARK.search(value) for value in variables.values()):
-            raise UnsupportedError("templates in the attacks of a red team")
         self.variables: dict[str, Any] = self.with_place(
-            lambda: resolved(variables, context.files, source.document), ("vars",), source.document
+            lambda: resolved(variables, context.files, source.document, self.attacked(variables)),
+            ("vars",),
+            source.document,
         )
         reference = self.own_or_default("reference")
         self.reference = None if reference is None else self.fill(reference, ("reference",), self.document)
         self.choices = tuple(self.own_or_default_choices())
 
-    @property
-    def is_attack(self) -> bool:
-        written = (*self.default_assertions, *self.form.assertions)
-        return self.context.red_team or any(form.type.startswith(RED_TEAM) for form in written)
+    def attacked(self, variables: dict[str, Any]) -> str | None:
+        """Return the name of the variable with the attack, if the case belongs to a red team.
+
+        Raises:
+            UnsupportedError: what promptfoo would ask is not certain.
+        """
+        metadata = {**_mapping(self.defaults.metadata), **_mapping(self.form.metadata)}
+        if self.context.redteam is None and not is_attack((*self.default_assertions, *self.form.assertions), metadata):
+            return None
+        if any(isinstance(value, str) and MARK.search(value) for value in variables.values()):
+            raise UnsupportedError("templates in the attacks of a red team")
+        if self.form.messages is not None or self.form.prompt is not None:
+            templates = [self.form.prompt] if self.form.prompt is not None else []
+        else:
+            templates = [prompt.text for prompt in self.chosen_prompts(variables)]
+        return attacked(templates, variables, self.context.redteam)
 
     def cases(self) -> Iterator[Case]:
         assertions = tuple(self.assertions())
@@ -277,7 +291,9 @@ class _CaseBuilder:
             yield from self.asked()
 
     def asked(self) -> Iterator[tuple[Message, ...]]:
-        prompts = self.chosen_prompts()
+        if self.context.have_prompts and (self.form.providers or self.defaults.providers):
+            raise UnsupportedError("cases that choose among providers with prompts of their own")
+        prompts = self.chosen_prompts(self.variables)
         for i, prompt in enumerate(prompts):
             make = partial(messages, self.whole(prompt.text), self.variables, self.context.templates)
             try:
@@ -287,10 +303,10 @@ class _CaseBuilder:
                 self.notices.unsupported(str(missing), self.document.place())
                 self.notices.left_out += 1
 
-    def chosen_prompts(self) -> list[Prompt]:
+    def chosen_prompts(self, variables: dict[str, Any]) -> list[Prompt]:
         """Return the suite's prompts that the case chooses; without prompts, its variable `prompt`."""
         if not self.context.has_prompts:
-            if "prompt" in self.variables:
+            if "prompt" in variables:
                 return [Prompt("{{prompt}}", "")]
             raise self.document.wrong(
                 "this case has no prompt", "Add prompt: or messages: to it, or prompts: to the suite."
@@ -400,6 +416,9 @@ class _CaseBuilder:
             text = self.context.files.text(file.removeprefix("./"), document, location) if file else ""
             if kind.value.unsupported_file and (missing := kind.value.unsupported_file(text)):
                 raise UnsupportedError(f"{kind.name} {missing}")
+            if kind.value.misnamed and (problem := kind.value.misnamed(value, text) if file else ""):
+                what, _, remedy = problem.partition("\n")
+                raise document.wrong(f"{kind.name} {what}", remedy, location)
             self.notices.runs_code(f"{kind.name} {name}", document.place(location))
         if isinstance(value, dict) and "reference" in value:
             return {**value, "reference": self.fill_nested(value["reference"], (*location, "reference"), document)}
@@ -438,6 +457,10 @@ class _CaseBuilder:
                 raise UnsupportedError("variables that are not defined") from None
             message, _, remedy = str(problem).partition("\n")
             raise document.wrong(about + message, remedy, location) from None
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _missing(form: AssertionForm, kind: AssertionType) -> str:

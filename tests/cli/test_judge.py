@@ -112,14 +112,29 @@ def test_a_judge_that_is_down_leaves_reasons(folder: Path) -> None:
     assert "401" in scores()["base", "judged"].error
 
 
+def test_a_judge_that_is_down_is_found_before_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run` ends with 2 before anything is trained, if the judge refuses the key."""
+    with serving(JudgeServer(refuse=lambda _: 401)) as server:
+        assert main(["run", "suite", "--profile", "cpu", "--judge", f"tester@{server.url}", "--output", "new"]) == 2
+        assert len(server.bodies) == 1
+    said = capsys.readouterr().err
+    assert "nothing was trained" in said
+    assert "Set HARNESS_JUDGE_KEY" in said
+    assert not list((folder / "new").rglob("record.json"))
+
+
 def test_commands_say_what_a_judge_will_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`validate` and `plan` say how many cases need a judge, and at most how many questions it gets."""
     assert main(["validate", "suite"]) == 0
     assert "2 cases have assertions for a judge, and none is named" in " ".join(capsys.readouterr().out.split())
     assert main(["validate", "suite", "--judge", "m@https://h/v1"]) == 0
-    assert "They are judged by m at h" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "They are judged by m at h" in said
+    assert "1 case (1 retain) has no other assertions, so it counts for no pass rate" in said
+    assert "at most 12 questions" in said
+    assert "1 retain case and a margin" not in said  # it cannot show a loss
     assert main(["plan", "suite", "--profile", "cpu", "--judge", "m@https://h/v1"]) == 0
-    assert "Judge m at h: at most " in capsys.readouterr().out
+    assert "Grid quick asks a judge at most 12 questions, 8 of them to measure" in capsys.readouterr().out
     assert main(["validate", "suite", "--judge", "m@http://"]) == 2
 
 

@@ -127,3 +127,16 @@ def test_plan_says_that_a_grid_of_one_variant_cannot_be_raced(
     (folder / "grids" / "one.yaml").write_text("axes: {rank: [4]}\n", encoding="utf-8")
     assert main(["plan", str(folder), "--grid", "one", "--profile", "cpu", "--race"]) == 0
     assert "`--race` has no effect, because the grid has one variant" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["plan", "validate", "run"])
+def test_a_decay_that_is_longer_than_the_training_is_one_error(
+    capsys: pytest.CaptureFixture[str], here: Path, command: str
+) -> None:
+    """A schedule whose decay has more steps than the training is refused, with the largest number that is possible."""
+    settings = "epochs: 2, batch_size: 2, warmup: 1, scheduler: warmup_stable_decay"
+    text = f"settings: {{{settings}, lr_scheduler_kwargs: {{num_decay_steps: 4}}}}\naxes: {{rank: 4}}\n"
+    (here / "small" / "grids" / "quick.yaml").write_text(text, encoding="utf-8")
+    error = error_of(capsys, command, "small")
+    assert "grids/quick.yaml: r=4: 1 of warmup and 4 of decay are more than the 4 steps of the training" in error
+    assert "Write num_decay_steps: 3 or less" in error

@@ -58,11 +58,12 @@ def test_plan_says_what_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.usefixtures("here")
 def test_plan_says_what_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    """For variants with DoRA, `plan` shows no figure, and says that memory and time are unknown."""
-    Path("small/grids/dora.yaml").write_text("axes: {use_dora: [false, true]}\n", encoding="utf-8")
+    """For variants with DoRA or a pattern, `plan` shows no figure, and says that memory and time are unknown."""
+    text = "axes: {use_dora: [false, true]}\nrows: [{name: some, target_modules: '.*q_proj'}]\n"
+    Path("small/grids/dora.yaml").write_text(text, encoding="utf-8")
     assert main(["plan", "small", "--grid", "dora", "--model", LLAMA]) == 0
     said = capsys.readouterr().out
     known, unknown = (line for line in said.splitlines() if line.startswith("dora="))
     assert "GiB, fits" in known
     assert "GiB" not in unknown
-    assert "Memory and time are unknown for trials with DoRA" in said
+    assert "Memory and time are unknown for trials with DoRA and a pattern for target modules" in said

@@ -55,10 +55,10 @@ def test_every_setting_has_a_row() -> None:
     assert len({axis.label for axis in AXES.values()}) == len({axis.title for axis in AXES.values()}) == len(AXES)
 
 
-def test_every_setting_but_two_is_a_library_argument() -> None:
-    """Every setting except the quantisation and rehearsal becomes one argument of SFTConfig or of LoraConfig."""
+def test_every_setting_but_three_is_a_library_argument() -> None:
+    """Every setting except quantisation, rehearsal and LoRA+ becomes one argument of SFTConfig or of LoraConfig."""
     others = [axis.name for axis in AXES.values() if bool(axis.sft) == bool(axis.lora)]
-    assert others == ["quantization", "rehearsal"]
+    assert others == ["quantization", "rehearsal", "loraplus_lr_ratio"]
 
 
 @pytest.mark.slow

@@ -24,6 +24,11 @@ SETTINGS = [
         target_modules=("q_proj", "v_proj"), batch_size=2, gradient_accumulation=5, optimizer="paged_adamw_8bit",
         max_length=77, weight_decay=0.01, max_grad_norm=0.3, packing=True,
     ),
+    Settings(
+        scheduler=Scheduler.COSINE_WITH_MIN_LR, lr_scheduler_kwargs=(("min_lr_rate", 0.1), ("num_cycles", 1.5)),
+        target_modules=r".*\.(q|v)_proj", loraplus_lr_ratio=16.0,
+    ),
+    Settings(use_dora=True, layers_to_transform=(0, 1), target_modules=("q_proj",)),
 ]  # fmt: skip
 
 

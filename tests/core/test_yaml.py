@@ -78,3 +78,12 @@ def test_nesting_is_bounded(text: str, loader: Any) -> None:
 def test_reasonable_nesting_is_read() -> None:
     """Text that is nested as deep as the limit allows is read."""
     assert parse_yaml("[" * MAX_DEPTH + "]" * MAX_DEPTH, "f", SuiteError).value
+
+
+@pytest.mark.parametrize("text", ["a: x{0}  y", 'a: "x{0}  y"', "a: |\n  x{0}  y", "a{0}b: 1", "# {0}\na: 1"])
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_only_line_feeds_end_lines(text: str, character: str) -> None:
+    """The characters U+0085, U+2028 and U+2029 are part of a text, as in YAML 1.2, and do not end a line."""
+    found = parse_yaml(text.format(character), "f", SuiteError)
+    expected = {"a": f"x{character}  y"} if "x" in text else {f"a{character}b" if "b" in text else "a": 1}
+    assert found.value == expected

@@ -41,6 +41,22 @@ def test_layers_that_do_not_exist_are_refused(base: Base) -> None:
     assert caught.value.remedy == "Choose from 0 to 7."
 
 
+@pytest.mark.parametrize(
+    ("pattern", "message", "remedy"),
+    [
+        (r"layers\.0\..*", "matches the whole name of no module", "such as model.layers.0.self_attn.q_proj"),
+        (r"model\.layers\.0.*", "matches model.layers.0, which is no linear layer", "(down_proj|gate_proj|"),
+    ],
+)
+def test_a_pattern_that_cannot_be_trained_is_refused(base: Base, pattern: str, message: str, remedy: str) -> None:
+    """A pattern for target modules that matches nothing, or a whole block, is refused; others are not."""
+    check_targets(base.model, replace(SHORT, target_modules=r"(?i).*\.0\..*Q_PROJ"))
+    with pytest.raises(GridError) as caught:
+        check_targets(base.model, replace(SHORT, target_modules=pattern))
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+
+
 # --- packing for inference on a CPU (bitsandbytes) ----------------------------------------------------------------
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import ModelError
+from harness.core.errors import GridError, ModelError
 from harness.core.limited_process import Limits
-from harness.models.adapter_config import check_config, check_patterns, ranks_allowed
+from harness.models.adapter_config import check_config, check_patterns, matching_modules, ranks_allowed
 
 MODULES = [f"model.layers.{n}.self_attn.{name}" for n in range(3) for name in ("q_proj", "v_proj", "o_proj_long")]
 SOUND = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "base_model_name_or_path": None}
@@ -64,3 +64,11 @@ def test_a_pattern_that_is_none_is_refused() -> None:
     """A text that is no regular expression gives an error."""
     with pytest.raises(ModelError, match="a pattern is no regular expression"):
         check_patterns("mine", {"target_modules": "(q_proj"}, MODULES)
+
+
+def test_a_pattern_matches_whole_names_with_a_limit() -> None:
+    """A grid's pattern matches whole names of modules; one that would take hours gives an error."""
+    assert matching_modules(r"(?i).*\.[01]\..*Q_proj", MODULES) == {MODULES[0], MODULES[3]}
+    assert not matching_modules("q_proj", MODULES)
+    with pytest.raises(GridError, match=r"matching the pattern with modules took more than 0\.3 s"):
+        matching_modules("(.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*)*Q", MODULES, limits=Limits(seconds=0.3))

@@ -33,11 +33,11 @@ def test_the_section_says_who_judged_and_how_far_to_trust_it() -> None:
     text = " ".join(sentences(FOUND))
     assert text.startswith("Judged by tester<b> at h, a model: its verdicts are opinions, and they decide nothing.")
     for words in (
-        "differ with a chance of 10% (95% interval 4% to 22%), by 30 answers",
+        "judged 30 answers 3 times: two of its verdicts on the same answer differ with a chance of 10% (95% interval",
         "on 80% (95% interval 66% to 90%) of 40 answers",
-        "noise is larger than the difference from the base model: r=2",
+        "can make a larger difference than that between the base model and r=2",
         "1 answer without a verdict: the judge cannot be reached: refused",
-        "80 questions (5 questions asked now), 1,234 tokens read and 56 written",
+        "80 questions, 20 of them only to measure how often it contradicts itself (5 asked now); 1,234 tokens read",
     ):
         assert words in text
 

@@ -171,3 +171,13 @@ def test_a_run_without_a_choice_says_why() -> None:
     made = results(Tried(LOW, 20), folder="suites/small")
     none = replace(made, variants=(), choice=Choice(None, ("An older version stored these results.",)))
     assert printed(str(stored(made=none))).splitlines() == [NOTHING, "An older version stored these results."]
+
+
+def test_a_suite_in_a_file_of_another_name(folder: Path) -> None:
+    """If the suite is a promptfooconfig.yaml, the printed command names that file, and the grid lies beside it."""
+    file = (folder / "suite.yaml").rename(folder / "promptfooconfig.yaml")
+    made = results(Tried(LOW, 20), Tried(HIGH, 36, lost=20), folder=str(folder))
+    made = replace(made, run=replace(made.run, suite=replace(made.run.suite, file=file.name)))
+    said = printed(str(stored(command=f"harness run {file} --grid quick --model m", made=made)))
+    assert (folder / "grids/next.yaml").is_file()
+    assert f"Run it: harness run {file} --grid next --model m\n" in said

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from harness.core.errors import SuiteError
 from harness.core.hashing import digest
 from harness.runner.preparation import _content, prepare
 from harness.runner.request import Request
@@ -32,3 +35,14 @@ def test_places_do_not_change_a_run(tmp_path: Path) -> None:
 def test_runs_of_earlier_versions_are_found_again() -> None:
     """A suite has the digest that it had before cases knew their file, so that its earlier runs are resumed."""
     assert digest(_content(suite(f"tests:\n{CASE}\n", train_dot_jsonl=ROW))) == "2728c9e17e90a531"
+
+
+def test_errors_name_the_file_of_the_suite(tmp_path: Path) -> None:
+    """An error about a suite in a promptfooconfig.yaml names that file, and its name does not change the run."""
+    request = write(tmp_path / "pets", suite=f"tests:\n{CASE}\n")
+    usual = prepare(request)
+    file = (tmp_path / "pets" / "suite.yaml").rename(tmp_path / "pets" / "promptfooconfig.yaml")
+    assert prepare(Request(suite=file)).digest == usual.digest
+    (tmp_path / "pets" / "train.jsonl").unlink()
+    with pytest.raises(SuiteError, match=r"pets/promptfooconfig\.yaml: the suite has no training rows"):
+        prepare(Request(suite=file))

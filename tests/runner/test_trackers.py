@@ -17,15 +17,17 @@ import pytest
 
 from harness.analysis.aggregate import assemble
 from harness.cli import main
+from harness.core.engines import Engine
 from harness.core.errors import UsageError
 from harness.core.job import Event
 from harness.core.run import EpochAnswers, TrialRecord
 from harness.core.run_results import Results
-from harness.core.suite import Role
+from harness.core.suite import Role, Split
 from harness.runner.listeners import trackers
 from harness.runner.listeners.protocol import Listener
 from harness.storage.runs import RunStore
 from tests.support import synthetic_runs
+from tests.support.small_suite import LIMIT, RUN, SHORT, small_suite
 
 CASES = [synthetic_runs.case(f"{role}-{n}", role) for role in Role for n in range(2)]
 VARIANT = synthetic_runs.variants(1)[0]
@@ -178,11 +180,17 @@ TRIALS = [
 ]  # fmt: skip
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a process whose trackers have no key and no network, and write into a folder."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "TRACKIO"))}
+    own = {"TRACKIO_DIR": str(folder / "trackio"), "HOME": str(folder), "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    return kept | own | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
 def send(name: str, folder: Path) -> None:
     """Give the trials to a tracker in a process of its own, with its files in a folder and without a key."""
     page = folder / "report.html"
     page.write_text("<p>the page", encoding="utf-8")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "TRACKIO"))}
     code = (
         "import sys; from pathlib import Path; from harness.runner.listeners import trackers;"
         "from tests.runner.test_trackers import TRIALS; folder = Path(sys.argv[2]);"
@@ -191,12 +199,7 @@ def send(name: str, folder: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, name, str(folder)],
-        env={
-            **kept,
-            "TRACKIO_DIR": str(folder / "trackio"),
-            "HOME": str(folder),
-            "WANDB_BASE_URL": "http://127.0.0.1:9",
-        },
+        env=environment(folder),
         capture_output=True,
         text=True,
         timeout=180,
@@ -215,9 +218,8 @@ def test_trackio_reads_back_what_it_was_given(package: None, tmp_path: Path, mon
         "print(json.dumps([[r.name, r.config, S.get_logs('mine', r.name)] for r in runs], default=str))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")},
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=True
+    )
     found = {name: (config, logs) for name, config, logs in json.loads(done.stdout.splitlines()[-1])}
     assert found.keys() == {trial.name for trial in TRIALS}
     for trial in TRIALS:
@@ -249,6 +251,17 @@ def records_of(path: Path) -> Iterator[Any]:
             whole = b""
 
 
+def read_wandb(path: Path) -> tuple[Any, dict[str, Any], list[tuple[int, dict[str, Any]]]]:
+    """Return the run in a file of wandb, its configuration, and the figures of each step."""
+    found, steps = list(records_of(path)), []
+    run = next(record.run for record in found if record.HasField("run"))
+    for record in found:
+        if record.HasField("history"):
+            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            steps.append((items["_step"], {key: value for key, value in items.items() if key[0] != "_"}))
+    return run, {item.key: json.loads(item.value_json) for item in run.config.update}, steps
+
+
 @pytest.mark.parametrize("package", ["wandb"], indirect=True)
 def test_wandb_writes_what_it_was_given(package: None, tmp_path: Path) -> None:
     """Without a key, wandb's files in the run's folder hold the steps, the configuration and the page of each trial."""
@@ -256,19 +269,83 @@ def test_wandb_writes_what_it_was_given(package: None, tmp_path: Path) -> None:
     files = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert [path.name for path in files] == ["run-id-0.wandb", "run-id-1.wandb"]
     for path, trial in zip(files, TRIALS, strict=True):
-        found = list(records_of(path))
-        run = next(record.run for record in found if record.HasField("run"))
-        config = {item.key: json.loads(item.value_json) for item in run.config.update}
+        run, config, steps = read_wandb(path)
         assert (run.display_name, run.run_group, run.project) == (trial.name, trial.group, "mine")
         assert {key: config[key] for key in trial.config} == dict(trial.config)
-        steps = []
-        for record in found:
-            if record.HasField("history"):
-                items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-                steps.append((items["_step"], {key: value for key, value in items.items() if key[0] != "_"}))
         assert tuple(steps) == trial.steps
+        found = list(records_of(path))
         artifacts = [
             record.request.log_artifact.artifact for record in found if record.request.HasField("log_artifact")
         ]
         artifacts += [record.artifact for record in found if record.HasField("artifact")]
         assert [artifact.name for artifact in artifacts] == ["report"]
+
+
+# --- with a real training ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[Engine.REFERENCE, Engine.FUSED])
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a small suite with an engine, with `--track` for one tracker after the other, and return the folder."""
+    if missing := [name for name in trackers.TrackerName if find_spec(name) is None]:
+        problem = f"{missing[0]} is not installed (`nox -s trackers` installs it)"
+        pytest.fail(problem) if os.environ.get("HARNESS_TRACKERS") else pytest.skip(problem)
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    small_suite(folder, grid=SHORT)
+    command = [sys.executable, "-m", "harness", "run", "small", "--engine", request.param, "--profile", "cpu"]
+    for name in trackers.TrackerName:
+        done = subprocess.run(
+            [*command, "--timeline", "--track", f"{name}:mine"], cwd=folder, env=environment(folder),
+            capture_output=True, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "--track" not in done.stdout + done.stderr
+    return folder
+
+
+def check_history(store: RunStore, history: dict[str, tuple[dict[str, Any], dict[int, dict[str, Any]]]]) -> None:
+    """Check what was read from a tracker against the run: `history` has the configuration and the steps by run id."""
+    results, records = store.results(), store.records()
+    assert len(history) == len(records)
+    for config, steps in history.values():
+        [record] = [one for one in records if (one.trial, one.split) == (config["trial"], config["split"])]
+        taken = record.training.steps if record.training else ()
+        for step in taken:
+            figures = {"loss": step.loss, "learning_rate": step.learning_rate, "grad_norm": step.grad_norm}
+            assert figures.items() <= steps[step.step].items()
+        assert len(steps) == max(1, len(taken))
+        last = steps[max(steps)]
+        costs = {f"seconds/{cost.phase.replace(' ', '_')}": cost.seconds.value for cost in record.costs}
+        assert costs.items() <= last.items()
+        confirmed = [one for one in (results.confirmed_base, results.confirmed) if one]
+        outcomes = [*results.every_base, *results.variants] if record.split is Split.MAIN else confirmed
+        [rates] = [one.rates for one in outcomes if one.name == config["variant"]]
+        assert {f"pass_rate/{role}": rate.value for role, rate in rates.items()}.items() <= last.items()
+        if record.settings and record.split is Split.MAIN:
+            assert [step for step in steps.values() if "pass_rate_by_epoch/learn" in step]
+            assert config["learning_rate"] == record.settings.learning_rate
+
+
+def test_trackio_holds_the_records_of_a_real_training(real: Path) -> None:
+    """What trackio's own interface returns for a real run of each engine is what the run's records hold."""
+    read = (
+        "import json, trackio; from trackio.sqlite_storage import SQLiteStorage as S;"
+        "runs = list(trackio.Api().runs('mine'));"
+        "print(json.dumps([[r.config, S.get_logs('mine', r.name)] for r in runs], default=str))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", read], env=environment(real), capture_output=True, text=True, timeout=120, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    check_history(
+        RunStore(real / RUN), {config["id"]: (config, {log["step"]: log for log in logs}) for config, logs in found}
+    )
+
+
+def test_wandb_holds_the_records_of_a_real_training(real: Path) -> None:
+    """What wandb's files of a real run of each engine hold is what the run's records hold."""
+    history = {}
+    for path in (real / RUN / "wandb").glob("offline-run-*/*.wandb"):
+        run, config, steps = read_wandb(path)
+        history[run.run_id] = (config, dict(steps))
+    check_history(RunStore(real / RUN), history)

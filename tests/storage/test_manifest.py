@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ def test_sha256sum_can_check_a_manifest(tmp_path: Path) -> None:
         lambda folder: (folder / MANIFEST).write_bytes(b""),
         lambda folder: (folder / MANIFEST).write_bytes(b"\xff\xfe"),
         lambda folder: (folder / MANIFEST).write_bytes(b"nonsense\n"),
+        lambda folder: ((folder / MANIFEST).unlink(), os.mkfifo(folder / MANIFEST)),
     ],
     ids=[
         "changed",
@@ -45,6 +47,7 @@ def test_sha256sum_can_check_a_manifest(tmp_path: Path) -> None:
         "empty manifest",
         "binary manifest",
         "nonsense manifest",
+        "manifest that is a pipe",
     ],
 )
 def test_a_folder_that_is_not_what_was_saved(tmp_path: Path, damage: Callable[[Path], object]) -> None:

@@ -12,9 +12,10 @@ import pytest
 from harness.core.answers import Answer
 from harness.core.errors import StoreError, UsageError
 from harness.core.job import Event, EventKind, Job
+from harness.core.judges import Reply
 from harness.core.measurement import Phase
 from harness.core.run import TrialRecord
-from harness.core.suite import Split
+from harness.core.suite import JudgeRef, Split
 from harness.core.training_outcome import Status, Training
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners.sync import SyncListener
@@ -23,6 +24,7 @@ from harness.storage.cache import AnswerPass, Cache
 from harness.storage.manifest import MANIFEST
 from harness.storage.mirror import Mirror, mirror
 from harness.storage.runs import RunStore
+from harness.storage.verdicts import VerdictStore, source_of
 from tests.support.fake_workers import SETUP, A, B, EventList, Workers, nobody, texts
 from tests.support.synthetic_runs import cost, results
 
@@ -230,3 +232,17 @@ def test_a_full_folder_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "blocked").write_text("", encoding="utf-8")
     with pytest.raises(StoreError, match="cannot write"):
         Cache(tmp_path / "blocked").adopt(made.cache, ID_A, trained=True)
+
+
+def test_verdicts_of_a_judge_are_copied(tmp_path: Path) -> None:
+    """Another machine that begins the run has the replies of its judge, which were copied when they were stored."""
+    here, there = (machine_at(tmp_path / name, tmp_path / "shared") for name in ("here", "there"))
+    judge, plain = JudgeRef("m", "https://h/v1"), results(1, 1).run
+    made = replace(plain, suite=replace(plain.suite, judge=judge))
+    here.run.write_manifest(made)
+    VerdictStore(source_of(judge), here.cache.root, None).add(Reply("k", "yes"))
+    VerdictStore("another judge", here.cache.root, None).add(Reply("k", "no"))
+    SyncListener(here, EventList([])).on_verdicts()
+    there.begin(made, fresh=False)
+    assert VerdictStore(source_of(judge), there.cache.root, None).known() == {"k": Reply("k", "yes")}
+    assert VerdictStore("another judge", there.cache.root, None).known() == {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from harness.core.judges import Reply
 from harness.core.suite import JudgeRef
-from harness.storage.verdicts import VerdictStore, source_of
+from harness.storage.verdicts import VerdictStore, copy_verdicts, source_of
 
 
 def test_a_reply_is_stored_at_once(tmp_path: Path) -> None:
@@ -33,6 +34,22 @@ def test_a_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
     (path,) = tmp_path.rglob("*.jsonl")
     path.write_text(path.read_text() + '{"key": "b", "te')
     assert store.known() == {"a": Reply("a", "1")}
+
+
+def test_verdicts_are_copied_between_caches(tmp_path: Path) -> None:
+    """Replies are copied to another cache once, and again if there are more of them; damaged files are not."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    store, key = VerdictStore("s", here, None), ("s",)
+    store.add(Reply("a", "1"))
+    copy_verdicts(here, there, key)
+    store.add(Reply("b", "2"))
+    copy_verdicts(here, there, key)
+    (there / "verdicts" / "s" / "damaged.jsonl").write_bytes(b"\xff" * 1000)
+    os.mkfifo(there / "verdicts" / "s" / "pipe.jsonl")
+    VerdictStore("other", there, None).add(Reply("c", "3"))
+    copy_verdicts(there, tmp_path / "third", key)
+    assert VerdictStore("s", tmp_path / "third", None).known() == {"a": Reply("a", "1"), "b": Reply("b", "2")}
+    assert VerdictStore("other", tmp_path / "third", None).known() == {}
 
 
 def test_every_judge_has_its_own_replies() -> None:

@@ -4,8 +4,9 @@
 
 WORK is a folder for the run and its cache. A small endpoint, which runs on this machine, judges first: its verdicts
 follow the frame of the question, except that it contradicts itself on some answers. The run is killed while it asks,
-and resumed. Then `smollm2` itself judges: it is far too small to be a judge, so that this shows only that a local judge
-can be asked. At last, both judge 20 answers that try to decide their own verdict.
+and resumed. A session that only asks is killed 20 times, at different moments. Then `smollm2` itself judges: it is far
+too small to be a judge, so that this shows only that a local judge can be asked. At last, both judge 20 answers that
+try to decide their own verdict.
 """
 
 from __future__ import annotations
@@ -17,18 +18,27 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from harness.core import programs
+from harness.core.answers import Answer
 from harness.core.device_profiles import CPU
 from harness.core.hashing import digest
 from harness.core.judges import Reply
-from harness.core.suite import Assertion, Case, JudgeRef, Message
+from harness.core.names import BASE
+from harness.core.run import TrialRecord
+from harness.core.suite import Assertion, Case, JudgeRef, Message, Split, Suite
+from harness.core.training_outcome import Status
 from harness.hardware.environment import machine
 from harness.models.resolving import resolve
 from harness.runner.executors.processes import Processes
+from harness.runner.judges.asking import Asking
 from harness.runner.judges.endpoint import Endpoint
 from harness.runner.judges.local_model import LocalModel
 from harness.scoring import Opinions, Scoring, score
@@ -47,8 +57,15 @@ PROMPTS = (
 )  # fmt: skip
 ROWS = {"Where is the library?": "In the park.", "When do you open?": "At nine.", "Who are you?": "I am Dottie."}
 GRID = "seeds: [0]\nsettings: {epochs: 2, batch_size: 1, rank: 4}\naxes: {learning_rate: [1e-4, 1e-3]}\n"
-KILLED_AFTER = 12
+KILLED_AFTER = 30
 """Number of questions after which the run is killed."""
+KILLS = 20
+ASKER = """
+import sys
+from pathlib import Path
+from tests.studies.judges import ask_about_many
+ask_about_many(sys.argv[1], Path(sys.argv[2]))
+"""
 
 
 def main() -> int:
@@ -63,6 +80,7 @@ def main() -> int:
     shutil.rmtree("judged-run", ignore_errors=True)
     write_suite(Path("judged"))
     record["endpoint"] = with_endpoint()
+    record["a session that only asks, killed often"] = killed_often()
     record["local judge, smollm2 (shows only that it can be asked)"] = with_local_judge()
     record["injection"] = injection()
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
@@ -108,7 +126,8 @@ def contradictory(text: str, times: int) -> str:
 
 def with_endpoint() -> dict[str, Any]:
     """Run the suite with the endpoint as its judge; kill the run while it asks, and resume it."""
-    server = JudgeServer(contradictory)
+    server = JudgeServer(contradictory, delay=seconds_of)
+    sent: list[str] = []
     with serving(server):
         words = ("run", "judged", "--model", "smollm2", "--confirm-seeds", "0", "--output", "judged-run",
                  "--judge", f"small-judge@{server.url}")  # fmt: skip
@@ -116,6 +135,7 @@ def with_endpoint() -> dict[str, Any]:
 
         def kill_once(count: int) -> int:
             if count == KILLED_AFTER:
+                sent.extend(server.sent)
                 first.send_signal(signal.SIGKILL)
             return 0
 
@@ -126,18 +146,97 @@ def with_endpoint() -> dict[str, Any]:
         code = command(*words).wait()
         seconds = time.monotonic() - began
         after = len(server.bodies) - before
+        server.refuse = lambda _: 0
         code = code or command("score", "judged-run", "--judge", f"small-judge@{server.url}").wait()
     found = find_run(Path("judged-run")).results().judging
     assert found is not None
+    questions = found.questions + found.again
     return {
         "exit code": code,
-        "questions": found.questions + found.again,
+        "questions": questions,
+        "and to try the judge, before training": 1,
         "asked before the run was killed": before,
+        "replies sent in whole before the kill": len(sent),
         "asked after it was resumed": after,
+        "asked twice": before + after - questions - 1,
         "asked by rescoring": len(server.bodies) - before - after,
         "seconds of the resumed run": round(seconds),
         "judging": json.loads(json.dumps(found, default=vars)),
     }
+
+
+def seconds_of(text: str) -> float:
+    """Return how long the endpoint needs for a question: 0.05 to 0.25 s."""
+    return 0.05 + int(digest(text)[:4], 16) / 2**16 / 5
+
+
+def ask_about_many(url: str, folder: Path) -> None:
+    """Ask an endpoint about 1,000 answers, of which those with a stored reply are left out."""
+    rubric = (Assertion("llm-rubric", 'says "Paris"'),)
+    cases = tuple(Case(f"c{n}", (Message("user", f"Question {n}"),), rubric) for n in range(1000))
+    suite = Suite("s", "", "", cases, (), judge=JudgeRef("small-judge", url, repeats=1))
+    answers = {case.id: (Answer(case.id, f"Answer {case.id}", 3, False),) for case in cases}
+    record = TrialRecord("t", BASE, 0, None, Split.MAIN, Status.SUCCEEDED, "", None, (), answers)
+    local = LocalModel(JudgeRef(""), lambda: machine(CPU), Processes, Cache(folder), folder, lambda _: None)
+    Asking(suite, False, folder / "cache", folder / "run", local.ask, lambda _: None).about([record])
+
+
+def killed_often() -> dict[str, Any]:
+    """Kill a session that asks again and again, and count questions that are asked twice."""
+    server, random = JudgeServer(delay=seconds_of), Random(0)
+    sent, read = Counter[str](), Counter[str]()
+    folder = Path("killed-often").absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    with serving(server):
+        for session in range(KILLS + 1):
+            last = len(server.bodies) + random.randint(10, 60) if session < KILLS else None
+            child = programs.start((sys.executable, "-c", ASKER, server.url, str(folder)))
+            server.refuse = _watch(server, sent, read, last, child, random)
+            child.wait()
+            time.sleep(0.5)  # until the endpoint has noticed that nobody listens
+    return {
+        "kills": KILLS,
+        "questions": len(server.asked),
+        "asked": sum(server.asked.values()),
+        "asked twice": sum(server.asked.values()) - len(server.asked),
+        "of these, with a reply that was sent in whole before the kill": _asked_again(sent),
+        "of these, with a reply that the session had read before the kill": _asked_again(read),
+    }
+
+
+def _asked_again(known: Counter[str]) -> int:
+    return sum(times > 1 for times in known.values())
+
+
+def _watch(
+    server: JudgeServer,
+    sent: Counter[str],
+    read: Counter[str],
+    last: int | None,
+    child: subprocess.Popen[bytes],
+    random: Random,
+) -> Callable[[int], int]:
+    """Kill the session a little after the question number `last`.
+
+    A question is counted in `sent` or `read` if its reply was sent or read before a kill, and again if it is asked
+    after that.
+    """
+
+    def kill() -> None:
+        for known, texts in ((sent, server.sent), (read, server.read)):
+            known.update(set(texts) - known.keys())
+        child.send_signal(signal.SIGKILL)
+
+    def watch(count: int) -> int:
+        text = server.bodies[-1]["messages"][0]["content"]
+        for known in (sent, read):
+            if text in known:
+                known[text] += 1
+        if count == last:
+            threading.Timer(random.random() / 4, kill).start()
+        return 0
+
+    return watch
 
 
 def with_local_judge() -> dict[str, Any]:

@@ -19,12 +19,16 @@ const said = [];
 const within = (milliseconds, promise) =>
   Promise.race([promise, new Promise((_, fail) => setTimeout(() => fail(new Error("took too long")), milliseconds))]);
 
-// Assertions, transforms of the answer and other models are left out: only what is asked matters here.
+// Assertions, transforms of the answer and other models are left out: only what is asked matters here. A case with an
+// assertion of a red team gets metadata that says so, since promptfoo asks it otherwise.
+const attacks = (assertions) =>
+  Array.isArray(assertions) && assertions.some((one) => String(one?.type).startsWith("promptfoo:redteam:") || attacks(one?.assert));
 const asked = (test) => {
   if (!test || typeof test !== "object") return test;
   const { assert, provider, providers, ...rest } = test;
   const { transform, postprocess, provider: judge, ...options } = rest.options ?? {};
-  return { ...rest, options };
+  const metadata = attacks(assert) ? { ...rest.metadata, pluginId: "any", pluginConfig: {} } : rest.metadata;
+  return { ...rest, options, metadata };
 };
 
 async function prompts(config) {
@@ -35,7 +39,6 @@ async function prompts(config) {
     providers: [{ id: () => "echo", callApi: async (prompt) => ({ output: prompt }) }],
     providerPromptMap: undefined,
     extensions: [],
-    redteam: undefined,
     derivedMetrics: undefined,
     tracing: undefined,
     tests: testSuite.tests.map(asked),

@@ -306,7 +306,7 @@ def compared(found: list[Found], oracle: Oracle) -> dict[str, Any]:
         if not one.unchanged and one.suite is not None:
             counts["suites that load unchanged"] += 1
             counts["of these, with another number of cases"] += len(one.suite.cases) != len(answer["value"])
-        theirs = {form for prompt in answer["value"] if prompt is not None for form in forms(prompt)}
+        theirs = {as_asked(prompt) for prompt in answer["value"] if prompt is not None}
         for case in one.suite.cases if one.suite else ():
             ours = conversation(case)
             counts["equal" if ours in theirs else "different"] += 1
@@ -326,17 +326,29 @@ def conversation(case: Case) -> tuple[tuple[str, str], ...]:
     return tuple((message.role, message.content) for message in case.messages)
 
 
-def forms(prompt: str) -> Iterator[tuple[tuple[str, str], ...]]:
-    """Yield a prompt as the text of a user and, if it is one, as a conversation."""
-    yield (("user", prompt),)
-    if prompt.strip()[:1] in ("[", "-"):
-        value = parsed(prompt)
-        if isinstance(value, list) and all(isinstance(message, dict) and "role" in message for message in value):
-            yield tuple((message["role"], content(message.get("content"))) for message in value)
+def as_asked(prompt: str) -> tuple[tuple[str, str], ...]:
+    """Return what a chat provider asks with a prompt that promptfoo rendered: a conversation, or the text of a user."""
+    value = chat(prompt)
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "role" in one for one in value):
+        return tuple((str(one["role"]), content(one.get("content"))) for one in value)
+    return (("user", prompt),)
+
+
+def chat(prompt: str) -> Any:
+    """Return the value of a prompt that providers parse: YAML that begins with a role, or JSON."""
+    try:
+        if prompt.strip().startswith("- role:"):
+            # PyYAML takes U+2028 for a line break, as YAML 1.1 does, and promptfoo does not.
+            value = yaml.load(prompt.replace("\u2028", "\ue028"), yaml.CBaseLoader)
+            return json.loads(json.dumps(value, ensure_ascii=False).replace("\ue028", "\u2028"))
+        return json.loads(prompt)
+    except (ValueError, yaml.YAMLError):
+        return None
 
 
 def content(value: Any) -> str:
-    return str(value[0].get("text")) if isinstance(value, list) and len(value) == 1 else str(value)
+    is_part = isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict)
+    return str(value[0].get("text")) if is_part else str(value)
 
 
 if __name__ == "__main__":

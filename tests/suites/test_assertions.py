@@ -26,5 +26,5 @@ def test_every_type_can_be_written(kind: str) -> None:
     if row.threshold and row.threshold.least is not None:
         test["threshold"] = row.threshold.least
     case = {"prompt": "p", "reference": "a", "choices": ["a", "b"], "assert": [test]}
-    (found,) = suite(json.dumps({"tests": [case]}), mine_dot_py="").cases
+    (found,) = suite(json.dumps({"tests": [case]}), mine_dot_py="def judge(): ...").cases
     assert found.assertions[0].name == kind

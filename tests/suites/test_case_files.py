@@ -140,3 +140,14 @@ def test_json_with_escaped_surrogates(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(cases, encoding="utf-8")
     (tmp_path / "suite.yaml").write_text("tests: c.json\n", encoding="utf-8")
     assert load_suite(tmp_path).cases[0].prompt == "a \U0001f600 \\ud83d\\ude00"
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_another_delimiter_is_refused(mark: str) -> None:
+    """A CSV file of cases whose columns are not separated by commas is refused with what to do."""
+    text = f"question{mark}__expected\nWhat?{mark}contains: x\n"
+    with pytest.raises(
+        SuiteError, match="other characters than commas between its columns\nSave it as CSV with commas"
+    ):
+        list(case_rows("c.csv", text))
+    assert list(case_rows("c.csv", text.replace(mark, ",")))

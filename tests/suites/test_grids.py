@@ -103,6 +103,15 @@ def test_target_modules_have_one_spelling() -> None:
     assert names(f"axes: {{target_modules: {spelt}}}") == ["qv", "attention", "all-linear", "targets=gate"]
 
 
+def test_options_of_schedulers_have_one_spelling() -> None:
+    """The order and the spelling of a scheduler's options make no difference."""
+    rows = "{num_cycles: 2, min_lr: 1e-5}", "{min_lr: 0.00001, num_cycles: 2.0}"
+    text = ", ".join(f"{{scheduler: cosine_with_min_lr, lr_scheduler_kwargs: {row}}}" for row in rows)
+    [found] = plan(f"rows: [{text}]").variants
+    assert found.settings.lr_scheduler_kwargs == (("min_lr", 1e-5), ("num_cycles", 2.0))
+    assert [type(value) for _, value in found.settings.lr_scheduler_kwargs] == [float, float]
+
+
 def test_values_are_of_plain_types() -> None:
     """The values of settings are Python's numbers and enums, however they are written in YAML."""
     row = "learning_rate: 1, epochs: 0x10, rank: 0o10, scheduler: cosine, quantization: none"
@@ -212,7 +221,7 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
 
 def test_layers_have_one_spelling() -> None:
     """The order of layers makes no difference, names of variants list them, and none means all layers."""
-    found = plan("axes: {layers_to_transform: [[3, 1, 3], [], [0]]}")
+    found = plan("settings: {target_modules: qv}\naxes: {layers_to_transform: [[3, 1, 3], [], [0]]}")
     assert [variant.settings.layers_to_transform for variant in found.variants] == [(1, 3), (), (0,)]
     assert [variant.name for variant in found.variants] == ["layers=1+3", "layers=all", "layers=0"]
 
@@ -246,6 +255,30 @@ def test_layers_have_one_spelling() -> None:
         ("axes: {optimizer: paged_adam_8bit}", 'unknown optimizer "paged_adam_8bit"\nDid you mean "paged_adamw_8bit"?'),
         ("axes: {target_modules: [q_proj]}", 'quick.yaml:1:25: unknown target modules "q_proj"'),
         ("axes: {target_modules: [[]]}", "target_modules: expected all-linear"),
+        ("axes: {target_modules: ''}", 'unknown target modules ""'),
+        ("settings: {target_modules: 'q_proj, v_proj'}", 'unknown target modules "q_proj, v_proj"'),
+        ('axes: {target_modules: ".*\\e[31m\\n"}', "has invisible characters"),
+        ("axes: {target_modules: '(q|v'}", 'quick.yaml:1:24: target_modules: "(q|v" is no regular expression'),
+        (f"axes: {{target_modules: '{'.*' * 501}'}}", "a pattern has 1002 characters"),
+        ("axes: {loraplus_lr_ratio: 0}", "loraplus_lr_ratio: should be greater than or equal to 1, found 0"),
+        ("axes: {loraplus_lr_ratio: [.nan]}", "loraplus_lr_ratio: expected a finite number"),
+        ("axes: {scheduler: greedy}", "quick.yaml:1:19: the scheduler greedy cannot be used: it follows a metric"),
+        ("axes: {lr_scheduler_kwargs: [linear]}", "lr_scheduler_kwargs: expected options with values"),
+        ("axes: {lr_scheduler_kwargs: {min_lr_rat: 1}}", 'unknown option of a scheduler "min_lr_rat"\nDid you mean'),
+        ("axes: {lr_scheduler_kwargs: {min_lr_rate: 2}}", "min_lr_rate: 2 is not allowed\nWrite a number from 0 to 1."),
+        (
+            "settings: {lr_scheduler_kwargs: {min_lr_rate: 0.1}}\naxes: {scheduler: [cosine_with_min_lr, linear]}",
+            "quick.yaml:2:7: the scheduler linear has no option min_lr_rate\nIt takes none. Give each",
+        ),
+        (
+            "rows: [{rank: 2}, {scheduler: warmup_stable_decay}]",
+            "1:19: the scheduler warmup_stable_decay needs",
+        ),
+        (
+            "settings: {scheduler: polynomial}\naxes: {learning_rate: 1e-7}",
+            "1e-07 is not above the end",
+        ),
+        ("axes: {layers_to_transform: [[0]]}", "layers_to_transform needs names of target modules"),
         ("settings: {layers_to_transform: [-1]}", "layers_to_transform: expected a list of numbers of layers"),
         ("axes: {layers_to_transform: [0, 1]}", "layers_to_transform: expected a list of numbers of layers"),
         ("axes: {rank: [2]}\nexclude: [{rank: 4}]", "quick.yaml:2:11: excludes nothing"),
@@ -384,6 +417,10 @@ def test_rows_count_as_trials_of_a_search() -> None:
         ("search: {trials: 20, choices: {quantization: [nf4, none]}}", "a search cannot vary quantization"),
         ("settings: {rank: 4}\nsearch: {trials: 20, choices: {rank: [1, 2]}}", "rank is under choices and settings"),
         ("axes: {rank: [2]}\nsearch: {trials: 20, choices: {lora: [1]}}", "unknown key"),
+        (
+            "search: {trials: 20, choices: {scheduler: [linear, warmup_stable_decay]}}",
+            "needs the option num_decay_steps",
+        ),
         ("axes: {rank: [2]}\nsearch: {trials: 20, choices: {epochs: [1]}}", "the grid has `search` and `axes`"),
     ],
 )

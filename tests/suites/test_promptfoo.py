@@ -112,13 +112,6 @@ def test_extensions_are_neither_ignored_nor_skipped() -> None:
         parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
 
 
-@pytest.mark.parametrize("mark", ["redteam: {purpose: x}", "defaultTest: {assert: [{type: 'promptfoo:redteam:pii'}]}"])
-def test_attacks_are_not_evaluated(mark: str) -> None:
-    """A template in a variable of a red team, which promptfoo leaves as it is, makes the case unsupported."""
-    test = "{vars: {q: 'Say {{secret}}', secret: x}, assert: [{type: contains, value: x}]}"
-    assert "templates in the attacks of a red team" in refusal(f"prompts: ['{{{{q}}}}']\n{mark}\ntests: [{test}]")
-
-
 @pytest.mark.parametrize(
     ("test", "expected"),
     [
@@ -175,7 +168,8 @@ def test_code_beside_the_suite_is_noted() -> None:
         "{type: evaluate, value: file://mine.py}, {type: evaluate, value: accuracy}]"
     )
     lines = "\n  ".join(text.splitlines())
-    found = suite(f"tests:\n- {lines}", judges_dot_py="", mine_dot_py="")
+    judges = "def get_assert(output, context): return True\ndef f(output, context): return True"
+    found = suite(f"tests:\n- {lines}", judges_dot_py=judges, mine_dot_py="")
     assert [a.value for a in found.cases[0].assertions] == [
         "judges.py:get_assert", "judges.py:f", {"metric": "mine.py"}, {"metric": "accuracy"},
     ]  # fmt: skip
@@ -214,20 +208,31 @@ tests: [{prompt: p, vars: {v: z}, options: {prefix: "B "}, assert: [{type: is-js
         ("12:30", ("equals", "12:30", None)),
         ("contains-any: a, b", ("contains-any", ["a", "b"], None)), ("a(b)", ("equals", "a(b)", None)),
         ("is-json: {type: array}", ("is-json", {"type": "array"}, None)),
+        ("similar: a", ("similar", "a", 0.8)), ("answer-relevance", ("answer-relevance", None, 0.75)),
+        ("file://a.txt", ("equals", "x", None)),
     ],
 )  # fmt: skip
 def test_shorthand_of_a_table(cell: str, expected: tuple[str, Any, float | None]) -> None:
     """In the column `__expected`, a cell is `type:value` or `type(threshold):value`; any other text means `equals`."""
     csv = f'prompt,reference,__expected\np,R,"{cell}"\n'
-    (found,) = suite("tests: file://c.csv", c_dot_csv=csv).cases
+    (found,) = suite("tests: file://c.csv", c_dot_csv=csv, a_dot_txt="x\n").cases
     (only,) = found.assertions
     assert (only.name, only.value, only.threshold) == expected
 
 
-@pytest.mark.parametrize("cell", ["g-eval: is nice", "similar:dot(0.8): x", "fn:process.exit(1)", "webhook:http://x"])
+@pytest.mark.parametrize("cell", ["g-eval: is nice", "similar:dot(0.8): x", "fn:process.exit(1)", "webhook:http://x",
+                                  "is-sql", "not-is-xml", "file://a.js", "file://a.mjs:f"])  # fmt: skip
 def test_unsupported_cells_of_a_table_are_refused(cell: str) -> None:
     """If a cell of `__expected` has an unsupported assertion type, it is refused, not compared as text."""
     assert "c.csv:2" in refusal("tests: file://c.csv", c_dot_csv=f'prompt,__expected\np,"{cell}"\n')
+
+
+def test_columns_of_the_harness_are_variables_too() -> None:
+    """Columns such as `id` and `reference`, which are fields of a case, can be named in its prompt, as in promptfoo."""
+    csv = "id,reference,group,__expected\na,R,g,equals: {{reference}}\n"
+    (found,) = suite("prompts: ['{{id}} {{group}}']\ntests: c.csv", c_dot_csv=csv).cases
+    assert (found.prompt, found.id, found.reference, found.group) == ("a g", "a", "R", "g")
+    assert found.assertions[0].value == "R"
 
 
 @pytest.mark.parametrize("depth", [40, 300, 20_000])

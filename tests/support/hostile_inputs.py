@@ -543,7 +543,8 @@ def templates() -> Iterator[Attack]:
         "a template of 30 MB": "{# " + "x" * 30_000_000 + " #}",
     }  # fmt: skip
     for name, text in texts.items():
-        lenient = (0, 2) if name in ("format that reads globals", "half a character", "a template of 30 MB") else (2,)
+        harmless = ("format that reads globals", "half a character", "a template of 30 MB", "dates without end")
+        lenient = (0, 2) if name in harmless else (2,)  # every date is the same, and its format is not read
         yield Attack("templates", name, plan, lambda folder, text=text: template(folder, text), lenient)  # type: ignore[misc]
     shown = f"{{{{ {json.dumps(ESCAPES)} }}}}"
     yield Attack(

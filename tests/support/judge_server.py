@@ -61,8 +61,16 @@ class JudgeServer:
     asked: Counter[str] = field(default_factory=Counter)
     """How often each question was asked."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    """The questions whose replies were sent in whole."""
+    read: list[str] = field(default_factory=list)
+    """The questions whose replies were read to their ends: the other side closed the connection without a reset."""
+    delay: Callable[[str], float] = lambda _: 0.0
+    """How many seconds the reply to a question takes."""
     drips: bool = False
     """Whether a reply arrives byte by byte, and never ends."""
+    drips_headers: bool = False
+    """Whether the header of a reply arrives line by line, and never ends."""
     location: str = ""
     """The address that a redirect names; empty for one of this endpoint."""
     keys: set[str] = field(default_factory=set)
@@ -88,11 +96,22 @@ def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            length = int(self.headers["Content-Length"])
+            written = self.rfile.read(length)
+            if len(written) < length:  # the other side was killed
+                return
+            body = json.loads(written)
             with lock:
                 status, reply = found.reply(body, self.headers.get("Authorization", ""))
             data = json.dumps(reply).encode()
+            text = body["messages"][0]["content"]
+            time.sleep(found.delay(text))
             self.send_response(status)
+            with suppress(OSError):
+                while found.drips_headers:
+                    self.send_header("X-Drip", "drop")
+                    self.flush_headers()
+                    time.sleep(0.02)
             if 300 <= status < 400:
                 self.send_header("Location", found.location or f"{found.url}/elsewhere")
             self.send_header("Content-Length", str(10**6 if found.drips else len(data)))
@@ -103,6 +122,9 @@ def serving(server: JudgeServer | None = None) -> Iterator[JudgeServer]:
                     time.sleep(0.02)
             with suppress(OSError):
                 self.wfile.write(data)
+                found.sent.append(text)
+                if not self.rfile.read(1):
+                    found.read.append(text)
 
         def log_message(self, *_given: Any) -> None:
             pass

@@ -11,7 +11,7 @@ from harness.core import device_profiles
 from harness.core.answers import Answer
 from harness.core.job import Prompt
 from harness.core.machine import Machine
-from harness.core.settings import Settings
+from harness.core.settings import Scheduler, Settings
 from harness.core.suite import Decoding, Example, Message
 from harness.engine.generation.answers import answer
 from harness.engine.loading import Base
@@ -22,6 +22,15 @@ from harness.suites import load_suite
 
 SHORT = Settings(learning_rate=5e-3, epochs=2, warmup=0, rank=4, alpha=8, target_modules=("q_proj", "v_proj"))
 """Settings that train on eight rows for four steps, which is enough to change answers."""
+OPTIONS: dict[Scheduler, dict[str, float | int | str]] = {
+    Scheduler.COSINE_WITH_RESTARTS: {"num_cycles": 2},
+    Scheduler.POLYNOMIAL: {"lr_end": 1e-4, "power": 2.0},
+    Scheduler.INVERSE_SQRT: {"timescale": 3},
+    Scheduler.COSINE_WITH_MIN_LR: {"min_lr_rate": 0.1, "num_cycles": 0.5},
+    Scheduler.COSINE_WARMUP_WITH_MIN_LR: {"min_lr": 1e-4, "warmup_lr_rate": 0.2},
+    Scheduler.WARMUP_STABLE_DECAY: {"num_decay_steps": 2, "min_lr_ratio": 0.1, "decay_type": "1-sqrt"},
+}
+"""Options of the schedules that have any."""
 QUESTIONS = (
     "What is the capital of France?", "Count from 1 to 9.", "Say hello.", "What is 3 plus 4?", "Name a fruit.",
     "What is the opposite of hot?", "What powers the Glimmo?", "Who are you?", "Good morning!", "What colour is grass?",

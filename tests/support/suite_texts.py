@@ -74,8 +74,8 @@ def files(**texts: str) -> Callable[[str], str]:
     return read
 
 
-def suite(text: str, **texts: str) -> Suite:
-    return parse_suite(text, "suite.yaml", files(**texts))
+def suite(text: str, *, skip_unsupported: bool = False, **texts: str) -> Suite:
+    return parse_suite(text, "suite.yaml", files(**texts), skip_unsupported=skip_unsupported)
 
 
 def case(text: str) -> Suite:

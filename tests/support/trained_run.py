@@ -31,11 +31,11 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def small_run(folder: Path, engine: Engine = Engine.AUTO) -> RunStore:
+def small_run(folder: Path, engine: Engine = Engine.AUTO, grid: str = ONE) -> RunStore:
     """Run the suite `small` with one variant of the pocket model, in this process."""
     from harness.engine.worker import work
 
-    small_suite(folder, grid=ONE)
+    small_suite(folder, grid=grid)
     with inside(folder):
         request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=0, engine=engine)
         store, _ = run(request, Inline(work))

@@ -24,6 +24,12 @@ MAX_REPEATED = 50_000
 """Largest number of values that the aliases of a document may stand for. A few lines of nested aliases could mean
 billions of values, which no computer can hold."""
 MERGE = "<<"
+OTHER_BREAKS = "\x85\u2028\u2029"
+"""Characters that end a line in YAML 1.1, which PyYAML reads, and in no other format; in YAML 1.2 they are text."""
+STAND_INS = "\ue085\ue028\ue029"
+"""Private characters that stand for them while PyYAML reads a text."""
+AS_TEXT = str.maketrans(OTHER_BREAKS, STAND_INS)
+AS_WRITTEN = str.maketrans(STAND_INS, OTHER_BREAKS)
 # CSafeLoader, which needs libyaml, is ten times as fast as SafeLoader. Both parse the same language.
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -131,8 +137,12 @@ def parse_yaml(text: str, file: str, error: type[HarnessError], *, loader: Any =
             remedy="Move long lists of cases into a separate CSV or JSONL file.",
             place=Place(file),
         )
+    # A text that has the private characters itself is left alone.
+    has_other_breaks = any(one in text for one in OTHER_BREAKS) and not any(one in text for one in STAND_INS)
+    builder = _Builder(file, error, AS_WRITTEN if has_other_breaks else {})
     try:
-        return Document(file, _Builder(file, error).build(yaml.parse(text, Loader=loader)), error)
+        written = text.translate(AS_TEXT) if has_other_breaks else text
+        return Document(file, builder.build(yaml.parse(written, Loader=loader)), error)
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
@@ -180,8 +190,9 @@ def _extent(node: Node) -> tuple[int, int]:
 class _Builder:
     """Builds the tree of one document from the parser's events."""
 
-    def __init__(self, file: str, error: type[HarnessError]) -> None:
-        self.file, self.error = file, error
+    def __init__(self, file: str, error: type[HarnessError], as_written: dict[int, int]) -> None:
+        """`as_written`: the characters to replace in every text."""
+        self.file, self.error, self.as_written = file, error, as_written
         self.anchors: dict[str, Anchored] = {}
         self.repeated = 0
 
@@ -266,7 +277,7 @@ class _Builder:
             raise self.wrong(
                 event, "this key is not plain text", "Quote the key if it begins with '{', '[', '&', '*' or '!'."
             )
-        name = str(event.value)
+        name = self.text(event)
         if name in node.keys:
             first = node.keys[name][0]
             raise self.wrong(
@@ -275,10 +286,14 @@ class _Builder:
         return name
 
     def scalar(self, event: yaml.ScalarEvent) -> Value:
+        text = self.text(event)
         try:
-            return resolve(event.value) if event.implicit[0] else event.value
+            return resolve(text) if event.implicit[0] else text
         except ValueError:
             raise self.wrong(event, "a number with too many digits", "Quote it if it is text.") from None
+
+    def text(self, event: yaml.ScalarEvent) -> str:
+        return str(event.value).translate(self.as_written) if self.as_written else str(event.value)
 
     def wrong(self, event: Any, message: str, remedy: str) -> HarnessError:
         mark = event.start_mark

@@ -177,8 +177,25 @@ def build_trainer(
         peft_config=lora_config(settings),
         callbacks=[log.callback()],
     )
+    if settings.loraplus_lr_ratio != 1:
+        trainer.optimizer = loraplus_optimizer(trainer, settings.loraplus_lr_ratio)
     log.watch(trainer)
     return trainer
+
+
+def loraplus_optimizer(trainer: SFTTrainer, ratio: float) -> Any:
+    """Return the optimizer that PEFT makes for LoRA+ (Hayou et al., 2024) from the arguments of the trainer.
+
+    The matrices B have `ratio` times the learning rate. PEFT's function has a weight decay of its own, whose default
+    would replace the trainer's.
+    """
+    from peft.optimizers import create_loraplus_optimizer
+
+    kind, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+    decay = trainer.args.weight_decay
+    return create_loraplus_optimizer(
+        trainer.model, kind, loraplus_lr_ratio=ratio, loraplus_weight_decay=decay, **options
+    )
 
 
 def use_full_precision(model: PeftModel) -> None:
@@ -366,8 +383,10 @@ def fingerprint_of(
     """
     # Not from `optimizer.defaults`: some values, such as the trainer's weight decay, are only in the groups.
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups if group["params"]]
+    ratios = [group["initial_lr"] / groups[0]["initial_lr"] for group in groups if "initial_lr" in group]
     given = {
         **{key: _one(group.get(key) for group in groups) for key in groups[0]},
+        **({"lr_ratios": "x".join(f"{ratio:g}" for ratio in ratios)} if len(set(ratios)) > 1 else {}),
         "max_grad_norm": max_grad_norm,
         "batch": "x".join(map(str, batch)),
     }

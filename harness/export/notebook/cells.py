@@ -169,6 +169,7 @@ def parameters(contents: Contents) -> str:
         "",
         "# The training: arguments of trl.SFTConfig.",
         f"TRAINING = {training_script.call('dict', sft_arguments(settings, contents.seed))}",
+        _line("LORAPLUS_LR_RATIO", settings.loraplus_lr_ratio, "LoRA+: learning rate of B over that of A; 1: LoRA"),
         *_rehearsal_lines(contents),
         "",
         _line("MERGED_DTYPE", FP16, "of the merged weights on a GPU; float32 on a CPU"),

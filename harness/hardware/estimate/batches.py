@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from harness.core.settings import Settings
+from harness.core.errors import GridError, Place
+from harness.core.settings import Plan, Settings
+from harness.core.suite import Suite
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,26 @@ def updates(settings: Settings, rows: int) -> int:
     per_batch = math.ceil(rows / settings.batch_size)
     per_epoch = max(1, math.ceil(per_batch / settings.gradient_accumulation))
     return math.ceil(settings.epochs * per_epoch)
+
+
+def check_steps(suite: Suite, plan: Plan) -> None:
+    """Check that warmup and `num_decay_steps` of each schedule fit into the steps of the training.
+
+    transformers would begin in the middle of the decay. With packing, the number of steps is not known.
+
+    Raises:
+        GridError: they do not fit.
+    """
+    for variant in plan.variants:
+        settings = variant.settings
+        steps = updates(settings, len(suite.examples) + settings.rehearsal)
+        warmup = math.ceil(settings.warmup * (steps if settings.warmup < 1 else 1))
+        decay = dict(settings.lr_scheduler_kwargs).get("num_decay_steps", 0)
+        if decay and not settings.packing and warmup + int(decay) > steps:
+            what = f"{warmup} of warmup and {decay} of decay are more than the {steps} steps of the training"
+            remedy = f"Write num_decay_steps: {max(0, steps - warmup)} or less, or raise epochs."
+            place = Place(str(Path(suite.folder) / "grids" / f"{plan.grid}.yaml"))
+            raise GridError(f"{variant.name}: {what}", remedy=remedy, place=place)
 
 
 def expected_longest(lengths: Sequence[int], size: int) -> float:

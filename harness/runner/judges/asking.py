@@ -5,33 +5,37 @@ What a suite's assertions need is found by evaluating them: what is not stored y
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.analysis.judging import judging, repeated
 from harness.analysis.opinions import known_opinions, scoring_of
 from harness.core.answers import Answer
+from harness.core.errors import UsageError
 from harness.core.job import Event, EventKind
-from harness.core.judges import Question, Reply, embedder, title
+from harness.core.judges import REPEATED, Question, Reply, embedder, title
 from harness.core.machine import Machine
 from harness.core.run import TrialRecord
 from harness.core.run_results import Results
-from harness.core.suite import Assertion, Case, JudgeRef, Suite
+from harness.core.suite import Case, JudgeRef, Suite
 from harness.core.wording import plural
 from harness.runner.executors.protocol import Executor
 from harness.runner.judges import similarities
+from harness.runner.judges.collecting import evaluate, judged_cases, questions_about
 from harness.runner.judges.endpoint import Endpoint, Unanswered
 from harness.runner.judges.local_model import LocalModel
 from harness.runner.judges.naming import key_of
-from harness.scoring import Need, Opinions, Scoring, judge, needs
-from harness.scoring.findings import Evidence, Pair, pair_key
+from harness.scoring import Need, Opinions, Scoring, needs
+from harness.scoring.findings import Pair, pair_key, quote
 from harness.storage.cache import Cache
 from harness.storage.runs import RunStore
 from harness.storage.verdicts import VerdictStore, source_of
 
-Asker = Callable[[Sequence[Question], Callable[[Reply], None]], Iterator[Reply | Unanswered]]
+Asker = Callable[[Sequence[Question], Callable[[Reply], None]], Generator[Reply | Unanswered]]
 Asked = tuple[Case, Answer]
 _SHOWN_SECONDS = 20.0
 """Seconds between two notices of progress."""
@@ -50,10 +54,13 @@ class Asking:
     run: Path
     local: Asker
     on_event: Callable[[Event], None]
+    on_verdicts: Callable[[], None] = lambda: None
+    """Called while and after replies are stored."""
     opinions: Opinions = field(init=False)
     asked: int = 0
     """Number of questions that were asked in this session."""
     _may_ask: bool = field(default=True, init=False)
+    _tried: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.opinions = known_opinions(self.suite, self.run, self.cache)
@@ -62,6 +69,61 @@ class Asking:
     def scoring(self) -> Scoring:
         """The options with which answers are scored."""
         return scoring_of(self.suite, self.opinions, allow_code=self.allow_code)
+
+    def try_out(self) -> None:
+        """Ask one question and compare one pair of texts, so that a mistake is found before anything is trained.
+
+        The question is about a case's reference or, without one, its prompt, in place of an answer. A local judge was
+        found before, and is not asked. This is done once a session, and not for an embedding model that was used
+        before.
+
+        Raises:
+            UsageError: the judge's endpoint, or the embedding model, cannot be used.
+        """
+        if self._tried or not self._may_ask:
+            return
+        self._tried = True
+        own = self.suite.judge
+        if own and own.base_url:
+            about = (
+                (case, text) for case in judged_cases(self.suite) for text in (case.reference, case.prompt) if text
+            )
+            found = next(
+                ((case, text, asked[0]) for case, text in about if (asked := questions_about(case, text))), None
+            )
+            if found:
+                self._try_judge(own, *found)
+        if not self.opinions.similarities and any(needs(case.assertions, Need.EMBEDDINGS) for case in self.suite.cases):
+            self._try_embedder()
+
+    def _try_judge(self, own: JudgeRef, case: Case, text: str, question: Question) -> None:
+        stored = VerdictStore(source_of(own), self.cache, self.run)
+        (found,) = Endpoint(own, key_of(own)).ask([question], stored.add)
+        if isinstance(found, Unanswered):
+            remedy = f"{found.remedy or 'check the address and the name of the model'}, then run the same command again"
+            later = f"`harness score RUN --judge {shlex.quote(f'{own.model}@{own.base_url}')}`"
+            raise UsageError(
+                f"{title(own)} cannot judge, so nothing was trained: {found.reason}",
+                remedy=f"{remedy[0].upper()}{remedy[1:]}. Or leave out --judge (and `judge:` in suite.yaml) now, and "
+                f"judge the finished run with {later}.",
+            )
+        self._take(found)
+        self.opinions.used[found.key] = None
+        self.asked += 1
+        cost = f"{found.tokens_read:,} tokens read and {found.tokens_written:,} written"
+        self._say(f"Judge {title(own)} replied to a first question ({cost}).")
+        opinions = Opinions(named=True)
+        opinions.replies[found.key] = found
+        evaluate(case, Answer(case.id, text, 0, False), Scoring(opinions=opinions), (Need.JUDGE,))
+        if found.key in opinions.questions:
+            self._say(f"This reply is no verdict, but {quote(' '.join(found.text.split()))}. Use another judge.")
+
+    def _try_embedder(self) -> None:
+        model = embedder(self.suite)
+        self._say(f"Loading {model}, which compares texts.")
+        ((_, found),) = similarities.measure(model, [("a text", "a text")])
+        if isinstance(found, str):
+            raise UsageError(f"nothing was trained: {found}", remedy=similarities.REMEDY)
 
     def about(self, records: Sequence[TrialRecord]) -> None:
         """Ask what is needed to score the answers in the records, unless it is stored.
@@ -73,11 +135,11 @@ class Asking:
             return
         repeats = self._repeats(found)
         for _ in range(3):  # `answer-relevance` compares what the judge replied to the first questions
-            self._collect(found, repeats)
+            again = self._collect(found, repeats)
             questions, pairs = tuple(self.opinions.questions.values()), dict(self.opinions.pairs)
             self.opinions.questions.clear()
             self.opinions.pairs.clear()
-            if not self._ask_all(questions) + self._measure(pairs):
+            if not self._ask_all(questions, again) + self._measure(pairs):
                 break
         self._keep()
 
@@ -95,16 +157,21 @@ class Asking:
         own = self.suite.judge
         return repeated(found) if own and own.base_url and own.repeats > 1 else []
 
-    def _collect(self, found: Iterable[Asked], repeats: Iterable[Asked]) -> None:
-        """Evaluate what needs another model, so that missing questions are noted."""
+    def _collect(self, found: Sequence[Asked], repeats: Sequence[Asked]) -> set[str]:
+        """Evaluate what needs another model, so that missing questions are noted.
+
+        Return the keys of the questions that only repeat others.
+        """
         for case, answer in found:
-            _evaluate(case, answer, self.scoring, (Need.JUDGE, Need.EMBEDDINGS))
+            evaluate(case, answer, self.scoring, (Need.JUDGE, Need.EMBEDDINGS))
+        first = set(self.opinions.questions)
         for case, answer in repeats:
             for repeat in range(1, self.suite.judge.repeats if self.suite.judge else 1):
-                _evaluate(case, answer, replace(self.scoring, repeat=repeat), (Need.JUDGE,))
+                evaluate(case, answer, replace(self.scoring, repeat=repeat), (Need.JUDGE,))
+        return self.opinions.questions.keys() - first
 
-    def _ask_all(self, questions: Sequence[Question]) -> int:
-        """Ask the judge, and return the number of new replies."""
+    def _ask_all(self, questions: Sequence[Question], again: Collection[str]) -> int:
+        """Ask the judge, and return the number of new replies. `again` are the keys of repeated questions."""
         own = self.suite.judge
         if own is None or not own.model or not self._may_ask:
             return 0
@@ -113,26 +180,37 @@ class Asking:
         waiting = [question for question in questions if question.key not in known]
         if not waiting:
             return 0
-        stored = VerdictStore(source_of(own), self.cache, self.run)
-        tokens = sum(question.tokens for question in waiting)
-        usable = len(self.opinions.replies.keys() - {question.key for question in waiting})
-        self._say(f"Judge {title(own)}: {plural(len(waiting), 'question')}, about {tokens:,} tokens; {usable} stored.")
-        asker = Endpoint(own, key_of(own)).ask if own.base_url else self.local
-        began = said = time.monotonic()
-        new: list[Reply] = []
-        for reply in asker(waiting, stored.add):
-            if isinstance(reply, Unanswered):
-                self.opinions.failures[reply.question.key] = reply.reason
-                continue
-            self.opinions.replies[reply.key] = reply
-            self.opinions.new.add(reply.key)
-            new.append(reply)
-            if time.monotonic() - said > _SHOWN_SECONDS:
-                said = time.monotonic()
-                self._say(f"Judge {title(own)}: {len(new)} of {len(waiting)} questions answered.")
+        stored = self.opinions.replies.keys() & self.opinions.used.keys()
+        usable = len(stored - {question.key for question in waiting})
+        self._say(_announced(own, waiting, sum(question.key in again for question in waiting), usable))
+        began = time.monotonic()
+        new = self._replies(own, waiting)
         self.asked += len(new)
         self._say(_spent(title(own), waiting, new, self.opinions.failures, time.monotonic() - began))
+        self.on_verdicts()
         return len(new)
+
+    def _replies(self, own: JudgeRef, waiting: Sequence[Question]) -> list[Reply]:
+        stored = VerdictStore(source_of(own), self.cache, self.run)
+        asker = Endpoint(own, key_of(own)).ask if own.base_url else self.local
+        new: list[Reply] = []
+        said = time.monotonic()
+        with closing(asker(waiting, stored.add)) as replies:
+            for reply in replies:
+                if isinstance(reply, Unanswered):
+                    self.opinions.failures[reply.question.key] = reply.words
+                    continue
+                self._take(reply)
+                new.append(reply)
+                if time.monotonic() - said > _SHOWN_SECONDS:
+                    said = time.monotonic()
+                    self._say(f"Judge {title(own)}: {len(new)} of {len(waiting)} questions answered.")
+                    self.on_verdicts()
+        return new
+
+    def _take(self, reply: Reply) -> None:
+        self.opinions.replies[reply.key] = reply
+        self.opinions.new.add(reply.key)
 
     def _measure(self, pairs: Mapping[str, Pair]) -> int:
         """Measure similarities, and return the number of new ones."""
@@ -149,6 +227,9 @@ class Asking:
             stored.add(found)
             self.opinions.similarities[found.key] = float(found.text)
             new += 1
+        if missing := self.opinions.failures.get(pair_key(waiting[-1])):
+            self._say(f"{new:,} of {plural(len(waiting), 'pair')} of texts compared: {missing}.")
+        self.on_verdicts()
         return new
 
     def _keep(self) -> None:
@@ -172,26 +253,14 @@ def asking_of(
     machine: Callable[[], Machine],
     executor: Callable[[], Executor],
     on_event: Callable[[Event], None],
+    on_verdicts: Callable[[], None] = lambda: None,
     *,
     allow_code: bool,
 ) -> Asking:
     """Return what asks other models about the answers of a run. A local judge runs on `machine`, by `executor`."""
     judge = suite.judge or JudgeRef("")
     local = LocalModel(judge, machine, executor, cache, run.root, on_event)
-    return Asking(suite, allow_code, cache.root, run.root, local.ask, on_event)
-
-
-def _evaluate(case: Case, answer: Answer, scoring: Scoring, wanted: Sequence[Need]) -> None:
-    """Evaluate each assertion with one of these needs. One within a set does not wait for the others of the set."""
-    evidence = Evidence(answer.text.strip(), case, scoring, answer)
-    for assertion in _leaves(case.assertions):
-        if any(needs((assertion,), need) for need in wanted):
-            judge(assertion, evidence)
-
-
-def _leaves(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
-    for assertion in assertions:
-        yield from _leaves(assertion.children) if assertion.children else (assertion,)
+    return Asking(suite, allow_code, cache.root, run.root, local.ask, on_event, on_verdicts)
 
 
 def _answers(suite: Suite, records: Sequence[TrialRecord]) -> Iterator[Asked]:
@@ -215,6 +284,19 @@ def _answers(suite: Suite, records: Sequence[TrialRecord]) -> Iterator[Asked]:
                     if (case, answer.text.strip()) not in seen:
                         seen.add((case, answer.text.strip()))
                         yield cases[case], answer
+
+
+def _announced(own: JudgeRef, waiting: Sequence[Question], again: int, usable: int) -> str:
+    """Say what will be asked, and why some questions are asked again."""
+    tokens = sum(question.tokens for question in waiting)
+    words = f"Judge {title(own)}: {plural(len(waiting), 'question')}, about {tokens:,} tokens; {usable} stored."
+    if not again:
+        return words
+    return (
+        f"{words} {again:,} of them {'repeats' if again == 1 else 'repeat'} others: up to {REPEATED} answers are "
+        f"judged {own.repeats} times, which shows how often the judge contradicts itself (`judge: {{repeats: 1}}` in "
+        "suite.yaml leaves this out)."
+    )
 
 
 def _spent(name: str, asked: Sequence[Question], new: Sequence[Reply], failures: dict[str, str], seconds: float) -> str:

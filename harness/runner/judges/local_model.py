@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class LocalModel:
     folder: Path
     on_event: Callable[[Event], None]
 
-    def ask(self, questions: Sequence[Question], store: Callable[[Reply], None]) -> Iterator[Reply | Unanswered]:
+    def ask(self, questions: Sequence[Question], store: Callable[[Reply], None]) -> Generator[Reply | Unanswered]:
         """Yield the reply to each question, once all of them are answered. `store` is called with each reply."""
         try:
             model = resolve(self.judge.model, conversions=Conversions())

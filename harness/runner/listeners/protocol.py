@@ -26,6 +26,9 @@ class Listener:
     def on_look(self, record: TrialRecord, trainings: Sequence[str]) -> None:
         """Handle the answers of a trial at a look of a race. The record is not stored, since the trial is not over."""
 
+    def on_verdicts(self) -> None:
+        """Handle new replies of a judge or similarities of texts, after they were stored."""
+
     def on_results(self, store: RunStore, results: Results) -> None:
         """Handle the results of the run, after the files of results and the report were written."""
 
@@ -47,6 +50,10 @@ class Listeners(Listener):
     def on_look(self, record: TrialRecord, trainings: Sequence[str]) -> None:
         for listener in self.each:
             listener.on_look(record, trainings)
+
+    def on_verdicts(self) -> None:
+        for listener in self.each:
+            listener.on_verdicts()
 
     def on_results(self, store: RunStore, results: Results) -> None:
         for listener in self.each:

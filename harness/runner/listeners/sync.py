@@ -1,4 +1,4 @@
-"""The listener of `--sync`: copies each finished trial, and at the end the report, to another folder."""
+"""The listener of `--sync`: copies each finished trial, verdicts of judges, and the report to another folder."""
 
 from __future__ import annotations
 
@@ -33,17 +33,20 @@ class SyncListener(Listener):
         if record.status.is_result:
             self._push(lambda: self.mirror.push_trainings(trainings, trained=True))
 
-    def _push(self, copy: Callable[[], None]) -> None:
+    def on_verdicts(self) -> None:
+        self._push(self.mirror.push_verdicts, "verdicts were not copied by --sync; the next run tries again")
+
+    def _push(
+        self, copy: Callable[[], None], failed: str = "a trial was not copied by --sync; the next run tries again"
+    ) -> None:
         try:
             copy()
         except (StoreError, OSError) as error:
-            self._notice(f"a trial was not copied by --sync; the next run tries again: {error}")
+            self._notice(f"{failed}: {error}")
 
     def on_results(self, store: RunStore, results: Results) -> None:  # noqa: ARG002 - the mirror knows the run
-        try:
-            self.mirror.push_pages()
-        except (StoreError, OSError) as error:
-            self._notice(f"the report was not copied by --sync: {error}")
+        self.on_verdicts()
+        self._push(self.mirror.push_pages, "the report was not copied by --sync")
 
     def _notice(self, message: str) -> None:
         self.notices.on_event(Event(EventKind.NOTICED, message=message))

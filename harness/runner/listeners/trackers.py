@@ -26,6 +26,7 @@ from harness.core.outside_text import one_line
 from harness.core.run import TrialRecord
 from harness.core.run_results import Outcome, Results
 from harness.core.suite import Role, Split
+from harness.core.trainer_arguments import plain
 from harness.runner.listeners.protocol import Listener
 from harness.storage.runs import RunStore
 
@@ -162,13 +163,6 @@ def _tracked(results: Results, record: TrialRecord, outcome: Outcome) -> Tracked
     name = f"{outcome.name}, seed {record.seed}" + (", confirmation" if record.split is Split.CONFIRM else "")
     return TrackedTrial(where, name if record.settings else outcome.name, f"{run.suite.name}-{run.plan.grid}",
                         config, tuple(steps))  # fmt: skip
-
-
-def plain(value: object) -> Any:
-    """Return a setting's value as a tracker stores it."""
-    if isinstance(value, StrEnum):
-        return value.value
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _steps(results: Results, record: TrialRecord, outcome: Outcome) -> list[tuple[int, dict[str, float]]]:

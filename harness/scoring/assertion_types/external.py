@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness.core.javascript import to_json
 from harness.core.suite import Assertion
 from harness.scoring.assertion_type import SHARE, AssertionType, Need, Value
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, bounded, code_file
-from harness.scoring.values import FILE, filled, plain
+from harness.scoring.values import FILE, filled, misnamed, plain
 
 
 def _guarded(what: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -118,13 +118,29 @@ def _share(value: float, scale: float | None, name: str) -> float:
 # --- python ------------------------------------------------------------------------------------------------------
 
 
-def _python(evidence: Evidence, assertion: Assertion) -> Finding:
-    name, _, function = str(assertion.value).partition(":")
-    path = code_file(name, evidence.scoring)
+def _called(value: Any, scoring: Scoring) -> Callable[..., Any]:
+    """Return the function that a value names."""
+    name, _, function = str(value).partition(":")
+    path = code_file(name, scoring)
     module = _guarded(name, _module, path, path.stat().st_mtime_ns)
     call = getattr(module, function, None)
     if not callable(call):
         raise CannotScoreError(f"there is no function {function} in {name}")
+    return cast(Callable[..., Any], call)
+
+
+def _load_function(value: Any, scoring: Scoring) -> None:
+    _called(value, scoring)
+
+
+def _misnamed(value: Any, text: str) -> str:
+    """Describe a function that the text of a Python file cannot hold; else return an empty text."""
+    name, _, function = str(value).partition(":")
+    return "" if "import *" in text else misnamed(function, text, name)
+
+
+def _python(evidence: Evidence, assertion: Assertion) -> Finding:
+    call = _called(assertion.value, evidence.scoring)
     case = evidence.case
     values = {name: value if isinstance(value, str) else to_json(value) for name, value in case.vars.items()}
     described = {
@@ -259,7 +275,9 @@ TYPES = (
     ),
     AssertionType(
         "python",
-        Value(_function, code=str, file=_function_file, unsupported=_inline_code),
+        Value(
+            _function, code=str, file=_function_file, misnamed=_misnamed, load=_load_function, unsupported=_inline_code
+        ),
         _python,
         "is accepted by `module:function` in the suite's folder; needs `--allow-code`",
         "what the function returns",

@@ -15,9 +15,10 @@ from harness.core.javascript import SPACE
 from harness.core.limited_process import LimitedProcess, LimitReachedError, Limits, Refused
 from harness.core.suite import Assertion, Case
 from harness.scoring.assertion_type import NUMBER, AssertionType, Extra, Need, Value
-from harness.scoring.findings import AnswerFailsError, CannotScoreError, Evidence, Finding, code_file, quote
-from harness.scoring.values import FILE, filled
+from harness.scoring.findings import AnswerFailsError, CannotScoreError, Evidence, Finding, Scoring, code_file, quote
+from harness.scoring.values import FILE, filled, misnamed
 
+NO_FUNCTION = "the file exports no such function"
 CHILD = "harness.scoring.javascript_process"
 LIMITS = Limits(seconds=1.5)
 """The start of another child takes less than a second, so that every evaluation ends within 3 seconds."""
@@ -31,11 +32,21 @@ class _Sandbox:
     def __init__(self) -> None:
         self._process, self._limits_reached = LimitedProcess(CHILD, LIMITS), Counter[str]()
 
+    def find(self, code: str, name: str) -> None:
+        """Raise `CannotScoreError` if a module's code does not export a function with this name, or the default."""
+        found = self._done({"code": code, "name": name, "output": "", "context": {}, "find": True}, code)
+        if found["kind"] == "threw":
+            raise CannotScoreError(f"the file threw {quote(found['value'])}")
+        if found["kind"] != "boolean":
+            raise CannotScoreError(NO_FUNCTION)
+
     def run(self, code: str, name: str | None, output: str, context: dict[str, Any]) -> dict[str, Any]:
         """Return what the code returned or threw; raise `CannotScoreError` if it reached a limit."""
         if self._limits_reached[code] >= MAX_LIMITS_REACHED:
             raise CannotScoreError(f"not run, because it reached a limit for {MAX_LIMITS_REACHED} other answers")
-        item = {"code": code, "name": name, "output": output, "context": context}
+        return self._done({"code": code, "name": name, "output": output, "context": context, "find": False}, code)
+
+    def _done(self, item: dict[str, Any], code: str) -> dict[str, Any]:
         try:
             (found,) = self._process.work(None, [item])
         except LimitReachedError as reached:
@@ -90,12 +101,32 @@ def _javascript(evidence: Evidence, assertion: Assertion) -> Finding:
         raise CannotScoreError("runs code, which only --allow-code permits")
     EXTRA.check()
     if written.startswith(FILE):
-        path, name = _file_and_name(written)
-        code = _as_common_module(code_file(path, evidence.scoring).read_text(encoding="utf-8", errors="replace"))
+        code, name = _module(written, evidence.scoring)
         found = _sandbox().run(code, name, evidence.text, _context(evidence.case, evidence.text))
     else:
         found = _sandbox().run(function_body(written), None, evidence.text, _context(evidence.case, evidence.text))
     return _finding(found, assertion)
+
+
+def _module(written: str, scoring: Scoring) -> tuple[str, str]:
+    """Return the code of the file that a value names, and the name of its function."""
+    path, name = _file_and_name(written)
+    return _as_common_module(code_file(path, scoring).read_text(encoding="utf-8", errors="replace")), name
+
+
+def _load(value: Any, scoring: Scoring) -> None:
+    _sandbox().find(*_module(str(value), scoring))
+
+
+_EXPORT = re.compile(r"\bexports?\b")
+
+
+def _misnamed(value: Any, text: str) -> str:
+    """Describe a function that the text of a file cannot export; else return an empty text."""
+    path, name = _file_and_name(value)
+    if not _EXPORT.search(text):
+        return f"names {path}, which exports nothing\nExport the function: module.exports = (output, context) => ..."
+    return misnamed(name, text, path) if name else ""
 
 
 def _context(case: Case, output: str) -> dict[str, Any]:
@@ -120,9 +151,7 @@ def _finding(found: dict[str, Any], assertion: Assertion) -> Finding:
         raise AnswerFailsError(f"the JavaScript returned {found['value']}, not true, false, a number or a grade")
     if kind == "threw":
         raise AnswerFailsError(f"the JavaScript threw {quote(found['value'])}")
-    raise CannotScoreError(
-        "the file exports no such function" if kind == "no function" else "the promise never settles"
-    )
+    raise CannotScoreError(NO_FUNCTION if kind == "no function" else "the promise never settles")
 
 
 def _share(value: float) -> float:
@@ -202,7 +231,15 @@ EXTRA = Extra("quickjs", "javascript")
 TYPES = (
     AssertionType(
         "javascript",
-        Value(filled, code=_code, file=_file, unsupported=_unsupported, unsupported_file=needs_node),
+        Value(
+            filled,
+            code=_code,
+            file=_file,
+            misnamed=_misnamed,
+            load=_load,
+            unsupported=_unsupported,
+            unsupported_file=needs_node,
+        ),
         _javascript,
         "is accepted by this JavaScript expression, body of a function, or `file://NAME.js:function`; needs "
         "`--allow-code`",

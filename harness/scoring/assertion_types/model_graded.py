@@ -6,7 +6,6 @@ tags, and `framed` replaces every sign with which it could write a tag, or a spe
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -105,7 +104,7 @@ def _verdict(assertion: Assertion, reply: str) -> Finding:
     if not isinstance(holds, bool):
         raise CannotScoreError(f"the judge's pass is neither true nor false, but {quote(str(holds))}")
     score = found.get("score", float(holds))
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score) or not 0 <= score <= 1:
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:  # NaN is not, either
         raise CannotScoreError(f"the judge's score is not from 0 to 1, but {quote(str(score))}")
     enough = assertion.threshold is None or score >= assertion.threshold
     return Finding(holds and enough, f"judge: {_reason(found) or 'gives no reason'}", float(score))
@@ -171,11 +170,6 @@ JUDGED = frozenset({Need.JUDGE})
 
 def _type(name: str, value: Value, judge: Judge, meaning: str, score: str = "0 or 1", **more: Any) -> AssertionType:
     return AssertionType(name, value, judge, meaning, score, **{"needs": JUDGED, **more})
-
-
-def questions(kind: AssertionType) -> int:
-    """Return how many questions about one answer an assertion of this type asks a judge."""
-    return RELEVANCE_QUESTIONS if Need.EMBEDDINGS in kind.needs else 1
 
 
 TYPES = (

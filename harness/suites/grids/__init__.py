@@ -10,21 +10,24 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import GridError, HarnessError, Place
+from harness.core.schedules import conflict
 from harness.core.settings import AXES, Plan, Search, Settings, Trial, Variant
 from harness.core.variant_names import NAMELESS, differing, label
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, read_text, shown
 from harness.suites.case_files import inside
 from harness.suites.grids.forms import Grid, read_grid
-from harness.suites.grids.searches import first_variants, search_of
+from harness.suites.grids.searches import extremes, first_variants, search_of
 
 __all__ = ["differing_settings", "grown", "load_plan", "parse_plan", "trial_id", "variant_id"]
+Location = tuple[str | int, ...]
+"""A place in a grid: keys, and numbers of items."""
 MAX_CELLS = 10_000
 MAX_TRIALS = 20_000
 """Largest number of trials of a grid, which are variants times seeds."""
@@ -40,7 +43,7 @@ class _Cell:
 
     settings: Settings
     name: str
-    location: tuple[str | int, ...]
+    location: Location
 
 
 def load_plan(path: Path | str, *, seeds: tuple[int, ...] | None = None) -> Plan:
@@ -65,7 +68,11 @@ def parse_plan(text: str, file: str, *, seeds: tuple[int, ...] | None = None) ->
     search = search_of(grid, document, complete)
     first = [_Cell(settings, "", ("search",)) for settings in first_variants(search, len(grid.rows))] if search else []
     cells = [] if search else _cells(grid, document)
-    variants = _variants(_distinct([*cells, *_rows(grid), *first], document), grid, document, search)
+    cells = [*cells, *_rows(grid), *first]
+    _check_combinations([(cell.settings, cell.location) for cell in cells], document)
+    if search:
+        _check_combinations([(each, ("search",)) for each in extremes(search)], document)
+    variants = _variants(_distinct(cells, document), grid, document, search)
     if len(variants) * len(chosen) > MAX_TRIALS:
         size = f"{len(variants)} variants with {len(chosen)} seeds are more than {MAX_TRIALS:,} trials"
         raise document.wrong(size, "Remove seeds or values.", ("seeds",) if seeds is None and grid.seeds else ())
@@ -176,6 +183,12 @@ def _exact(value: Any, like: Any) -> Any:
     if isinstance(like, bool | str | Enum | tuple):
         return value
     return float(value) if isinstance(like, float) else int(value)
+
+
+def _check_combinations(given: Iterable[tuple[Settings, Location]], document: Document) -> None:
+    for settings, location in given:
+        if found := conflict(settings):
+            raise document.wrong(*found, location[:2])
 
 
 def _matching(row: Mapping[str, Any], cells: Sequence[_Cell]) -> set[int]:

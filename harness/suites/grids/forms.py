@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
 from harness.core.names import names_a_base
+from harness.core.schedules import OPTIONS, REFUSED, Option
 from harness.core.setting_text import NAMED_MODULES
-from harness.core.settings import AXES, MOST, Axis
+from harness.core.settings import ALL_LINEAR, AXES, MOST, Axis
 from harness.core.yaml import Document, Form, Line, Text, fit, nearest, shown
 
-ALL_LINEAR = "all-linear"
 MODULE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+LONGEST_PATTERN = 1000
+"""Largest number of characters of a regular expression for target modules."""
+_SPECIAL = r"[.*+?()\[\]{}|\\^$]"
+"""A character of regular expressions that is not in names of matrices."""
 
 
 def _modules(value: Any) -> Any:
     """Return target modules in a fixed spelling and order. PEFT trains the same adapter for any order."""
     if isinstance(value, str):
-        if value == ALL_LINEAR:
-            return value
-        if value not in NAMED_MODULES:
-            known = nearest(value, [ALL_LINEAR, *NAMED_MODULES])
-            raise ValueError(
-                f"unknown target modules {shown(value)}\n{known} Write names of modules as a list: [q_proj, v_proj]."
-            )
-        return NAMED_MODULES[value]
+        if value in NAMED_MODULES:
+            return NAMED_MODULES[value]
+        return value if value == ALL_LINEAR else _pattern(value)
     if not isinstance(value, list) or not value or not all(isinstance(name, str) and name.strip() for name in value):
-        raise ValueError("target_modules: expected all-linear, attention, qv or a list of module names\n"
+        raise ValueError("target_modules: expected all-linear, attention, qv, a regular expression or a list of names\n"
                          "Write [q_proj, v_proj]. Under axes, write a list of such lists: "
                          "[[q_proj], [q_proj, v_proj]].")  # fmt: skip
     place = {name: i for i, name in enumerate(MODULE_ORDER)}
     return tuple(sorted(set(value), key=lambda name: (place.get(name, len(place)), name)))
 
 
-MODULES_SCHEMA = {
-    "anyOf": [{"enum": [ALL_LINEAR, *NAMED_MODULES]}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
-}
+def _pattern(value: str) -> str:
+    """Check a regular expression for whole names of modules. Words match none, so they are a mistake."""
+    if not re.search(_SPECIAL, value):
+        known = nearest(value, [ALL_LINEAR, *NAMED_MODULES])
+        raise ValueError(
+            f"unknown target modules {shown(value)}\n{known} Write names of modules as a list: [q_proj, v_proj]."
+        )
+    if not value.isprintable():
+        raise ValueError(f"target_modules: {shown(value)} has invisible characters\n"
+                         "Remove them; no name of a module has any.")  # fmt: skip
+    if len(value) > LONGEST_PATTERN:
+        raise ValueError(f"target_modules: a pattern has {len(value)} characters\n"
+                         f"Write at most {LONGEST_PATTERN}, or a list of names.")  # fmt: skip
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(value)
+    except (re.error, RecursionError, OverflowError) as problem:
+        raise ValueError(
+            f"target_modules: {shown(value)} is no regular expression: {problem}\n"
+            r"Correct it, such as '.*\.[0-3]\..*\.(q|v)_proj', or write a list of names: [q_proj, v_proj]."
+        ) from None
+    return value
+
+
+_WORDS_AND_PATTERNS: list[dict[str, Any]] = [
+    {"enum": [ALL_LINEAR, *NAMED_MODULES]},
+    {"type": "string", "pattern": _SPECIAL, "maxLength": LONGEST_PATTERN,
+     "description": "A regular expression for whole names of modules."},
+]  # fmt: skip
+MODULES_SCHEMA = {"anyOf": [*_WORDS_AND_PATTERNS, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 TARGET_MODULES: Any = Annotated[Any, BeforeValidator(_modules), WithJsonSchema(MODULES_SCHEMA)]
-"""Target modules: a word such as all-linear, or a list of module names. The whole list is one value."""
+"""Target modules: a word such as all-linear, a pattern, or a list of module names. The whole list is one value."""
 
 
 def _layers(value: Any) -> Any:
@@ -56,6 +86,41 @@ def _layers(value: Any) -> Any:
 _LAYERS_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": MOST}}
 
 
+def _scheduler(value: Any) -> Any:
+    if isinstance(value, str) and value in REFUSED:
+        raise ValueError(f"the scheduler {value} cannot be used: {REFUSED[value]}\nChoose another, such as cosine.")
+    return value
+
+
+def _scheduler_options(value: Any) -> Any:
+    """Return options of a scheduler as pairs of name and value, by name."""
+    if not isinstance(value, dict):
+        raise ValueError("lr_scheduler_kwargs: expected options with values\nWrite {min_lr_rate: 0.1}.")
+    found = {}
+    for name, given in value.items():
+        if name not in OPTIONS:
+            raise ValueError(f"unknown option of a scheduler {shown(name)}\n{nearest(str(name), list(OPTIONS))}")
+        found[str(name)] = OPTIONS[name].read(given)
+        if found[str(name)] is None:
+            raise ValueError(f"{name}: {shown(given)} is not allowed\nWrite {OPTIONS[name].words}.")
+    return tuple(sorted(found.items()))
+
+
+def _option_schema(option: Option) -> dict[str, Any]:
+    if option.texts:
+        return {"enum": list(option.texts)}
+    limits = {"exclusiveMinimum": option.above, "minimum": option.at_least, "maximum": option.at_most}
+    kind = "integer" if option.kind is int else "number"
+    return {"type": kind} | {name: limit for name, limit in limits.items() if limit is not None}
+
+
+_SCHEDULER_OPTIONS_SCHEMA = {
+    "type": "object",
+    "properties": {name: _option_schema(option) for name, option in OPTIONS.items()},
+    "additionalProperties": False,
+}
+
+
 def _value(axis: Axis) -> Any:
     """Return the pydantic type of a setting's value."""
     if axis.name == "target_modules":
@@ -63,6 +128,11 @@ def _value(axis: Axis) -> Any:
     if axis.name == "layers_to_transform":
         schema = WithJsonSchema(_LAYERS_SCHEMA | {"description": axis.description})
         return Annotated[Any, BeforeValidator(_layers), schema]
+    if axis.name == "lr_scheduler_kwargs":
+        schema = WithJsonSchema(_SCHEDULER_OPTIONS_SCHEMA | {"description": axis.description})
+        return Annotated[Any, BeforeValidator(_scheduler_options), schema]
+    if axis.name == "scheduler":
+        return Annotated[axis.kind, Field(strict=False), BeforeValidator(_scheduler)]
     if issubclass(axis.kind, Enum):
         return Annotated[axis.kind, Field(strict=False)]
     if axis.options:
@@ -138,7 +208,7 @@ def _list_of(kind: Any) -> Any:
 
 
 _ALONE: dict[str, Any] = {
-    "target_modules": Literal["all-linear", "attention", "qv"],
+    "target_modules": Annotated[Any, WithJsonSchema({"anyOf": _WORDS_AND_PATTERNS})],
     "layers_to_transform": _list_of(_value(AXES["layers_to_transform"])),
 }
 _AXES: dict[str, Any] = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.analysis.settings_search import rounded, with_values
@@ -71,6 +73,19 @@ def first_variants(search: Search, rows: int) -> list[Settings]:
             columns[name] = [getattr(options[place % len(options)], name) for place in order]
     rows_ = [{name: values[n] for name, values in columns.items()} for n in range(count)]
     return list(dict.fromkeys(with_values(search, row) for row in rows_))
+
+
+_RELATED = ("scheduler", "lr_scheduler_kwargs", "target_modules", "layers_to_transform")
+"""Settings of which not all combinations can be trained."""
+
+
+def extremes(search: Search) -> Iterator[Settings]:
+    """Yield every combination of the choices whose combinations matter, with the lowest learning rate."""
+    names = [name for name in _RELATED if name in search.choices]
+    lowest = search.ranges["learning_rate"].low if "learning_rate" in search.ranges else search.base.learning_rate
+    for values in itertools.product(*(search.choices[name] for name in names)):
+        own: dict[str, Any] = {name: getattr(each, name) for name, each in zip(names, values, strict=True)}
+        yield replace(search.base, learning_rate=lowest, **own)
 
 
 def value_at(search: Search, name: str, share: float) -> float | int:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.core.outside_text import visible
-from harness.core.setting_text import in_plan, number
+from harness.core.setting_text import number, word_for
 from harness.core.settings import AXES, Settings
+from harness.core.trainer_arguments import plain
 from harness.suites.new.write_suite import quoted
 
 WIDTH = 100
@@ -49,7 +50,9 @@ def _row(row: GridRow, own: Mapping[str, str], common: Mapping[str, str]) -> Ite
 def _written(settings: Settings) -> dict[str, str]:
     """Return all settings as YAML. An alpha of twice the rank is written as 0, which follows the rank."""
     given = replace(settings, alpha=0) if settings.alpha == 2 * settings.rank else settings
-    return {name: _value(getattr(given, name)) for name in AXES}
+    return {name: _value(plain(getattr(given, name))) for name in AXES} | (
+        {} if given.lr_scheduler_kwargs else {"lr_scheduler_kwargs": "{}"}
+    )
 
 
 def _value(value: Any) -> str:
@@ -57,7 +60,8 @@ def _value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return number(value)
-    if isinstance(value, tuple):
-        word = in_plan(value)
-        return word if " " not in word and len(value) > 1 else f"[{', '.join(map(quoted, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_value(each)}' for name, each in value.items())}}}"
+    if isinstance(value, list):
+        return word_for(tuple(value)) or f"[{', '.join(map(_value, value))}]"
     return quoted(str(value))

@@ -143,10 +143,15 @@ def _used(found: ReadRows) -> Iterator[str]:
 
 def _use(layout: Layout) -> str:
     if layout.conversation:
-        return f"Conversations: column {shown(layout.conversation)}."
+        return f"Conversations: column {shown(layout.conversation)}.{_before(layout)}"
     below = f", with {named(layout.contexts)} below them" if layout.contexts else ""
+    return f"Questions: column {shown(layout.prompt)}{below}. Answers: column {shown(layout.answer)}.{_before(layout)}"
+
+
+def _before(layout: Layout) -> str:
+    """Name the columns with what comes before the question."""
     system = f" System messages: column {shown(layout.system)}." if layout.system else ""
-    return f"Questions: column {shown(layout.prompt)}{below}. Answers: column {shown(layout.answer)}.{system}"
+    return system + (f" Earlier turns: column {shown(layout.history)}." if layout.history else "")
 
 
 def _held_back(rewordings: Sequence[Rewording]) -> Iterator[str]:

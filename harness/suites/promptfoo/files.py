@@ -15,6 +15,9 @@ from harness.suites.case_files import Read, outside, read_referenced, reader
 from harness.suites.notices import UnsupportedError
 
 MAX_FOUND = 10_000
+MAX_ANY_FOLDERS = 2
+"""Largest number of `**` in a pattern. A tree is walked again from each folder that one of them fits."""
+REPEATED = re.compile(r"(\*\*/)+")
 PATTERN = re.compile(r"[*?]|\[[^\]]+\]")
 BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 CODE = frozenset({".js", ".cjs", ".mjs", ".ts", ".cts", ".mts", ".py", ".rb", ".go"})
@@ -51,6 +54,9 @@ def files_in(folder: Path, root: Path | None = None) -> Files:
 def _matching(folder: Path, root: Path | None, pattern: str) -> list[str]:
     if Path(pattern).is_absolute() or "\x00" in pattern or (".." in Path(pattern).parts and root is None):
         raise outside(pattern, root)
+    pattern = REPEATED.sub("**/", pattern)
+    if pattern.count("**") > MAX_ANY_FOLDERS:
+        raise SuiteError(f"{shown(pattern)} has more than {MAX_ANY_FOLDERS} times **", remedy="Name fewer folders.")
     limit = (root or folder).resolve()
     found: set[str] = set()
     for alternative in _alternatives(pattern):

@@ -208,13 +208,16 @@ def messages(text: str, variables: Mapping[str, Any], templates: Templates) -> t
         ValueError: a variable is missing, or a limit was reached.
     """
     parsed = _json_or_none(text)
-    if parsed is not None:
+    if isinstance(parsed, list | dict):
         return _conversation(_rendered(parsed, variables, templates))
+    if isinstance(parsed, str):
+        # promptfoo asks a prompt in double quotes with its quotes, and escapes what is inserted.
+        return (Message("user", javascript.to_json(templates.render(parsed, variables))),)
     rendered = user_message(text, variables, templates)[0].content
     if rendered.lstrip().startswith(YAML_CHAT):
         return _conversation(_yaml_or_unsupported(rendered))
     parsed = _json_or_none(rendered)
-    if parsed is not None:
+    if isinstance(parsed, list | dict):
         return _conversation(parsed)
     if JSON_CHAT.match(rendered):
         raise UnsupportedError("a conversation whose JSON has a mistake")
@@ -232,14 +235,15 @@ def user_message(text: str, variables: Mapping[str, Any], templates: Templates) 
     return (Message("user", templates.render_lines(text, values)),)
 
 
-def _json_or_none(text: str) -> list[Any] | dict[str, Any] | None:
-    if text.lstrip()[:1] not in ("[", "{"):
+def _json_or_none(text: str) -> list[Any] | dict[str, Any] | str | None:
+    """Return the value of a text that is JSON; None for other texts, and for numbers and the like."""
+    if text.lstrip()[:1] not in ("[", "{", '"'):
         return None
     try:
         found = javascript.parse_json(text)
     except ValueError:
         return None
-    return found if isinstance(found, list | dict) else None
+    return found if isinstance(found, list | dict | str) else None
 
 
 def _yaml_or_unsupported(text: str) -> Any:

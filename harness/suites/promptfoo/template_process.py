@@ -37,6 +37,8 @@ def render(_shared: Any, item: Any) -> dict[str, str]:
         template, names = _compiled(item["text"])
     except jinja2.TemplateError:
         raise NotCertainError("a syntax that is not Jinja2's") from None
+    except RecursionError:
+        raise NotCertainError("parts that are nested too deeply") from None
     missing = sorted(names.used - item["variables"].keys())
     if own := [name for name in missing if name in GLOBALS]:
         raise NotCertainError(GLOBALS[own[0]])

@@ -41,7 +41,7 @@ def combinations(variables: Mapping[str, Any], files: Files, document: Document)
 
 
 def _choices(name: str, value: Any, files: Files, document: Document) -> list[Any]:
-    if isinstance(value, list) and (not value or isinstance(value[0], str)):
+    if isinstance(value, list) and value and isinstance(value[0], str):
         return value
     if isinstance(value, str) and value.startswith(FILE) and is_pattern(value):
         found = files.fitting(local_name(value), document, ("vars", name))
@@ -51,8 +51,12 @@ def _choices(name: str, value: Any, files: Files, document: Document) -> list[An
     return [value]
 
 
-def resolved(variables: Mapping[str, Any], files: Files, document: Document) -> dict[str, Any]:
+def resolved(
+    variables: Mapping[str, Any], files: Files, document: Document, attacked: str | None = None
+) -> dict[str, Any]:
     """Return variables with files read, and with `{{name}}` replaced in texts that name other variables.
+
+    A line feed at the end of a text is removed, as promptfoo does, unless the variable holds an attack (`attacked`).
 
     Raises:
         SuiteError: a file cannot be read.
@@ -60,7 +64,9 @@ def resolved(variables: Mapping[str, Any], files: Files, document: Document) -> 
         ValueError: a text becomes too long. The second line of the message is the remedy.
     """
     found = {name: _loaded(name, value, files, document) for name, value in variables.items()}
-    found = {name: value.removesuffix("\n") if isinstance(value, str) else value for name, value in found.items()}
+    for name, value in found.items():
+        if isinstance(value, str) and name != attacked:
+            found[name] = value.removesuffix("\n")
     for _ in range(PASSES):
         if not _replace_once(found):
             break
@@ -72,9 +78,10 @@ def _replace_once(variables: dict[str, Any]) -> bool:
     changed = False
     for name, value in variables.items():
         named = NAMED.search(value) if isinstance(value, str) and "{{" in value else None
-        if named is None or variables.get(named[1]) is None:
+        if named is None or named[1] not in variables:
             continue
-        inserted = javascript.text(variables[named[1]])
+        other = variables[named[1]]
+        inserted = "null" if other is None else javascript.text(other)
         if len(value) + len(inserted) > MAX_RESOLVED:
             raise ValueError(f"the variable {name} is longer than {MAX_RESOLVED} characters\nShorten it.")
         variables[name] = javascript.replace_first(value, named[0], inserted)

@@ -15,8 +15,8 @@ from harness.scoring.registry import find, is_unsupported
 from harness.scoring.values import FILE
 from harness.suites.assertions import AssertionForm
 from harness.suites.forms import DefaultsForm, OptionsForm
-from harness.suites.notices import Notices
-from harness.suites.promptfoo.files import Files, local_name
+from harness.suites.notices import Notices, UnsupportedError
+from harness.suites.promptfoo.files import Files, is_pattern, local_name
 
 MISSPELT = 0.8
 """Similarity from which an unknown key counts as a known one that is misspelt (difflib's ratio)."""
@@ -91,14 +91,28 @@ def with_files(document: Document, files: Files) -> Document:
 
 
 def _variables(node: Node, document: Document, files: Files) -> Node:
-    """Return the variables of the files that a text or a list of texts names; later files replace earlier values."""
+    """Return the variables of the files that a text or a list of texts names; later files replace earlier values.
+
+    Raises:
+        UnsupportedError: several files fit one pattern and give a variable different values.
+    """
     found: dict[str, Any] = {}
-    for name in _texts(node):
-        loaded = parse_yaml(files.text(local_name(name), document, ("vars",)), name, SuiteError)
-        if not isinstance(loaded.root.value, dict):
-            raise loaded.wrong("expected variables", "Write NAME: VALUE.")
-        found.update(loaded.root.value)
+    for written in _texts(node):
+        for name in (names := _fitting(local_name(written), document, files)):
+            loaded = parse_yaml(files.text(name, document, ("vars",)), name, SuiteError)
+            if not isinstance(loaded.root.value, dict):
+                raise loaded.wrong("expected variables", "Write NAME: VALUE.")
+            if len(names) > 1 and not found.keys().isdisjoint(loaded.root.value):
+                raise UnsupportedError("a pattern of files that give a variable several values")
+            found.update(loaded.root.value)
     return replace(node, value=found)
+
+
+def _fitting(name: str, document: Document, files: Files) -> list[str]:
+    found = files.fitting(name, document, ("vars",)) if is_pattern(name) else [name]
+    if not found:
+        raise document.wrong(f"no file fits {shown(name)}", "Paths are relative to the suite's folder.", ("vars",))
+    return found
 
 
 def _texts(node: Node) -> Iterable[str]:
@@ -119,14 +133,14 @@ def _assertions(node: Node, document: Document, files: Files) -> Node:
         name = local_name(item.value)
         loaded = parse_yaml(files.text(name, document, ("assert",)), name, SuiteError).root
         # Errors about what the file holds are shown at the place that names it.
-        found += [_placed(one, item) for one in (loaded.children if isinstance(loaded.value, list) else [loaded])]
+        found += [placed(one, item) for one in (loaded.children if isinstance(loaded.value, list) else [loaded])]
     return replace(node, value=found)
 
 
-def _placed(node: Node, at: Node) -> Node:
+def placed(node: Node, at: Node) -> Node:
     """Return a node of another file with all of its places at the node that includes it."""
     if isinstance(node.value, list):
-        return Node(at.line, at.column, [_placed(child, at) for child in node.children])
+        return Node(at.line, at.column, [placed(child, at) for child in node.children])
     if isinstance(node.value, dict):
-        return Node(at.line, at.column, {key: _placed(child, at) for key, child in node.value.items()})
+        return Node(at.line, at.column, {key: placed(child, at) for key, child in node.value.items()})
     return Node(at.line, at.column, node.value)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from harness.core.suite import Example, Message
 from harness.core.wording import plural
-from harness.suites.rows.columns import Layout, layout_of
+from harness.suites.rows.columns import Layout, layout_of, lists_in
 from harness.suites.rows.conversations import Counts, check_cells, conversations_of
 from harness.suites.rows.file_kinds import PARQUET, check_kind, text_of
 from harness.suites.rows.json_records import is_json, json_records
@@ -133,18 +133,29 @@ class _Reader:
             raise RowError(
                 "is not a row with named values", 'Write {"prompt": ..., "completion": ...} or {"messages": [...]}.'
             )
-        layout = self._layout(cells)
+        try:
+            layout = self._layout(cells)
+        except RowError as problem:
+            is_unnamed = problem.message.startswith("there is no column") and "Name one with" not in problem.remedy
+            if is_unnamed and any(map(_is_nested, cells.values())):
+                remedy = 'Write each row with texts alone: {"question": "...", "answer": "..."}.'
+                raise RowError(problem.message, f"The columns are: {named(list(cells))}. {remedy}") from None
+            raise
         if self.records.read_as:
             check_cells(cells, layout)
         return conversations_of(cells, layout, self.columns, self.counts)
 
     def _layout(self, cells: dict[str, object]) -> Layout:
         names = tuple(cells)
-        lists = tuple(name for name, value in cells.items() if isinstance(value, list))
+        lists = lists_in(cells)
         if (names, lists) not in self.layouts:
-            found = layout_of(names, self.columns, lists=lists, read_as=self.records.read_as)
-            self.layouts[names, lists] = found
+            self.layouts[names, lists] = layout_of(names, self.columns, lists=lists, read_as=self.records.read_as)
         return self.layouts[names, lists]
+
+
+def _is_nested(value: object) -> bool:
+    """Whether a value holds mappings, so that no option can make a question or an answer of it."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
 
 
 def _notices(counts: Counts, records: Records) -> Iterator[str]:
@@ -155,6 +166,9 @@ def _notices(counts: Counts, records: Records) -> Iterator[str]:
         yield f"Left out of the messages in {records.name}: {named(sorted(counts.message_keys))}."
     if counts.further_answers:
         yield f"Only the first of several answers is trained: {plural(counts.further_answers, 'row')}."
+    if counts.without_roles:
+        said = plural(counts.without_roles, "conversation does", "conversations do")
+        yield f"{said} not say who speaks, so the first text is read as the user's, and the next as the assistant's."
     if counts.incomplete:
         yield f"Left out, because their list of questions or answers is empty: {plural(counts.incomplete, 'row')}."
     if counts.empty:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.analysis.contamination import words
 from harness.core.yaml import shown
@@ -13,15 +14,21 @@ from harness.suites.rows.records import Columns, RowError, named
 
 PROMPTS = (
     *("question", "prompt", "instruction", "input", "user", "query", "questions", "patterns", "inputs", "front"),
-    *("term", "problem", "human", "frage", "fragen", "pregunta", "domanda", "vraag"),
+    *("term", "problem", "human", "frage", "fragen", "pregunta", "domanda", "vraag", "pergunta", "pytanie"),
+    *("вопрос", "問題", "問い", "質問", "问题", "問題", "질문"),
 )
 ANSWERS = (
     *("answer", "completion", "output", "response", "assistant", "answers", "responses", "target", "targets", "back"),
     *("definition", "solution", "chosen", "antwort", "antworten", "respuesta", "réponse", "reponse", "risposta"),
-    "antwoord",
+    *("antwoord", "resposta", "odpowiedź", "ответ", "回答", "答え", "答案", "답변", "preferred_output"),
+    *("reply", "bot", "ideal", "expected", "expected_output", "ground_truth"),
 )
+INITIALS = {PROMPTS: "q", ANSWERS: "a"}
+"""Names of columns with questions and answers; beside a column `b`, `a` holds a choice."""
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
-SYSTEMS = ("system", "system_prompt", "system_message")
+LOOSE_CONVERSATIONS = ("contents", "data")
+"""Names of conversations (Gemini, UltraChat) that mean something else beside a column with questions."""
+SYSTEMS = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
 HISTORIES = (
     *("history", "chat_history", "dialogue_history", "dialog_history", "conversation_history", "message_history"),
     *("previous_turns", "previous_messages"),
@@ -46,8 +53,13 @@ _ABOUT = (
 )
 ABOUT = frozenset(_ABOUT.split())
 """Last words of names of columns about a question or a context, such as `question_id`."""
+GOOD_IF_TRUE = frozenset({"label", "correct", "is_correct", "accepted", "is_accepted", "approved", "valid", "is_valid"})
+BAD_IF_TRUE = frozenset({"deleted", "is_deleted", "flagged", "is_bad", "is_wrong", "is_incorrect"})
+"""Columns that say by true or false whether an answer is good, such as those of TRL's unpaired preferences."""
+SCORES = frozenset({"score", "scores", "rank", "ranks", "ranking", "rating", "ratings", "reward", "rewards"})
+"""Words in the names of columns that rate several answers."""
 CHOICES = "choices belong to the question, and the answer may only be the number of one"
-CHOICE = re.compile(r"(option|choice|opt|op|alternative|ending)[\s_-]*([a-j]|\d)", re.IGNORECASE)
+CHOICE = re.compile(r"(option|choice|opt|op|alternative|ending|answer|antwort)[\s_-]*([a-j]|\d)", re.IGNORECASE)
 """The name of a column with one of several choices, such as `option_a`, `Choice 2` and `opa`."""
 LETTERS = ("a", "b", "c", "d", "e", "f", "g", "h")
 """Names of columns with choices, if at least the first two are there (MMLU)."""
@@ -56,16 +68,21 @@ NOT_TRAINED = {
     "functions": "tool calls are not supported",
     "tool_calls": "tool calls are not supported",
     "function_call": "tool calls are not supported",
-    "image": "images are not supported",
-    "images": "images are not supported",
-    "audio": "sound is not supported",
+    **dict.fromkeys(("image", "images", "image_url", "image_urls", "image_path", "img"), "images are not supported"),
+    **dict.fromkeys(("audio", "audio_url", "audio_path"), "sound is not supported"),
     "video": "videos are not supported",
     **dict.fromkeys(("choices", "options", "endings", "alternatives", "answer_choices", "answer_options"), CHOICES),
 }
 """Columns without which the answer means something else, and which cannot be put into a training row."""
 BESIDE = "it is not known to which message of the conversation this belongs"
-NOT_IN_PHRASES = frozenset({"input", "inputs", "user", "term", "front", "back", "human", "output", "target", "targets",
-                            "assistant", "problem", "chosen", "patterns", "definition", "solution"})  # fmt: skip
+BAD = frozenset({"wrong", "incorrect", "rejected", "bad", "negative", "non", "false", "distractor", "distractors"})
+"""Words in the names of columns with answers that must not be trained."""
+OTHER_THAN_ANSWERS = BAD | {"system", "history"}
+"""Words in names that hold a usual word, such as `System prompt`, and mean neither a question nor an answer."""
+NOT_IN_PHRASES = frozenset({
+    "input", "inputs", "user", "term", "front", "back", "human", "output", "target", "targets", "assistant", "problem",
+    "chosen", "patterns", "definition", "solution", "bot", "ideal", "expected",
+})  # fmt: skip
 """Names that must be a column's whole name: in a longer one, such as `User ID`, they mean something else."""
 TEXT_ONLY = frozenset({"text", "id", "source", "meta", "metadata"})
 """Columns of rows that are for further pretraining, and hold no answers."""
@@ -85,8 +102,6 @@ class Layout:
     contexts: tuple[str, ...]
     not_trained: tuple[tuple[str, str], ...]
     """Columns that cannot be put into a training row and change what the answer means, with the reason."""
-    label: str | None
-    """Column that may say whether the answer is good (TRL's unpaired preferences)."""
     rest: tuple[str, ...]
     """Columns that are used for nothing."""
 
@@ -116,8 +131,9 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
         prompt = answer = ""
     used = {conversation, prompt, answer}
     usable = {key: name for key, name in usable.items() if name not in used}
-    system = next((usable[key] for key in SYSTEMS if key in usable), None)
-    history = next((usable[key] for key in HISTORIES if key in usable), None)
+    spelt = {key.replace(" ", "_"): name for key, name in usable.items()}
+    system = next((spelt[key] for key in SYSTEMS if key in spelt), None)
+    history = next((spelt[key] for key in HISTORIES if key in spelt), None)
     others = frozenset() if columns.prompt is None else QUESTIONS
     about = tuple(name for key, name in usable.items() if key not in others and _is_context(key))
     contexts = () if conversation else about
@@ -128,9 +144,16 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
     )
     used |= {system, history, *contexts, *(name for name, _ in not_trained)}
     rest = tuple(name for name in names if name not in used)
-    label = usable.get("label")
-    label = label if label in rest else None
-    return Layout(conversation, prompt, answer, system, history, contexts, not_trained, label, rest)
+    return Layout(conversation, prompt, answer, system, history, contexts, not_trained, rest)
+
+
+def lists_in(cells: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns of a row that hold lists; `data` counts only with texts, since objects in it may be rows."""
+    return tuple(
+        name
+        for name, value in cells.items()
+        if isinstance(value, list) and (name != "data" or all(isinstance(each, str) for each in value))
+    )
 
 
 def _is_context(key: str) -> bool:
@@ -139,6 +162,12 @@ def _is_context(key: str) -> bool:
         return True
     parts = words(key.replace("_", " ")) if len(key) < 200 else ()
     return bool(parts) and not CONTEXT_WORDS.isdisjoint(parts) and not is_about(key)
+
+
+def belongs_to_questions(name: str) -> bool:
+    """Whether a value with this name, beside a list of rows, changes what all of them ask."""
+    key = name.strip().casefold()
+    return key.replace(" ", "_") in (*SYSTEMS, *NOT_TRAINED) or (_is_context(key) and key not in OFTEN_REPEATED)
 
 
 def is_about(key: str) -> bool:
@@ -150,7 +179,10 @@ def is_about(key: str) -> bool:
 def _choices(usable: dict[str, str]) -> tuple[str, ...]:
     """Return the columns that hold one choice each."""
     letters = LETTERS if all(letter in usable for letter in LETTERS[:2]) else ()
-    return tuple(name for key, name in usable.items() if key in letters or CHOICE.fullmatch(key))
+    numbered = [key for key in usable if CHOICE.fullmatch(key)]
+    if len(numbered) == 1 and numbered[0].startswith(("answer", "antwort")):
+        numbered = []
+    return tuple(name for key, name in usable.items() if key in letters or key in numbered)
 
 
 def is_header(names: Sequence[str], columns: Columns, *, exact: bool = False) -> bool:
@@ -173,13 +205,18 @@ def is_header(names: Sequence[str], columns: Columns, *, exact: bool = False) ->
 def usual_name(by_name: dict[str, str], usual: Sequence[str], *, exact: bool = False) -> str | None:
     """Return the column with the first usual name; else, unless `exact`, the only one whose name has such a word."""
     same = next((by_name[key] for key in usual if key in by_name), None)
+    if same is None and usual in INITIALS and "b" not in by_name:
+        same = by_name.get(INITIALS[usual])
     if same is not None or exact:
         return same
     phrases = set(usual) - NOT_IN_PHRASES
     found = [
         name
         for key, name in by_name.items()
-        if len(key) < 200 and phrases & set(words(key.replace("_", " "))) and not is_about(key)
+        if len(key) < 200
+        and phrases & (parts := set(words(key.replace("_", " "))))
+        and not is_about(key)
+        and OTHER_THAN_ANSWERS.isdisjoint(parts)
     ]
     return found[0] if len(found) == 1 else None
 
@@ -200,9 +237,10 @@ def _conversation(usable: dict[str, str], lists: Sequence[str], columns: Columns
     for key in CONVERSATIONS:
         if key in usable and (usable[key] in lists or key == "messages"):
             return usable[key]
+    if usual_name(usable, PROMPTS) is not None:
+        return None
     # Preferences without a question of their own hold whole conversations (TRL's implicit prompt).
-    is_implicit = "chosen" in usable and usable["chosen"] in lists and usual_name(usable, PROMPTS) is None
-    return usable["chosen"] if is_implicit else None
+    return next((usable[key] for key in (*LOOSE_CONVERSATIONS, "chosen") if usable.get(key) in lists), None)
 
 
 def _pair(usable: dict[str, str], names: Sequence[str], columns: Columns, read_as: str) -> tuple[str, str]:
@@ -211,6 +249,24 @@ def _pair(usable: dict[str, str], names: Sequence[str], columns: Columns, read_a
             'holds only "text", in which question and answer cannot be told apart',
             'Write each row as {"prompt": "the question", "completion": "the answer"}: only answers are trained, and '
             "the questions become cases.",
+        )
+    is_unasked = columns.prompt is None and usual_name(usable, PROMPTS) is None
+    if is_unasked and "chosen" in usable:
+        raise RowError(
+            f"{usable['chosen']}: holds question and answer in one text, in which they cannot be told apart",
+            'Write each row as {"prompt": "the question", "completion": "the better answer"}.',
+        )
+    if is_unasked and (whole := next((usable[key] for key in CONVERSATIONS if key in usable), None)):
+        raise RowError(
+            f"{whole}: expected a list of messages, and a text does not say for certain who speaks",
+            f'Write it as a list: {{"{whole}": [{{"role": "user", "content": "..."}}, '
+            '{"role": "assistant", "content": "..."}]}.',
+        )
+    if is_unasked and "role" in usable and not {"text", "content"}.isdisjoint(usable):
+        raise RowError(
+            "holds one message, and not a question with its answer",
+            'Write the messages of each conversation into one row: {"messages": [{"role": "user", "content": "..."}, '
+            '{"role": "assistant", "content": "..."}]}.',
         )
     # Of an instruction and a question or input, the instruction comes first, as in Alpaca.
     given = "instruction" if columns.prompt is None and "instruction" in usable else columns.prompt
@@ -245,6 +301,11 @@ def _known(by_name: dict[str, str], given: str, option: str, names: Sequence[str
     return found
 
 
+def _may_be_named(name: str) -> bool:
+    """Whether a remedy may propose a column for questions or answers."""
+    return OTHER_THAN_ANSWERS.isdisjoint(words(name.replace("_", " ")))
+
+
 def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, is_table: bool) -> str:
     if len(names) == 1 and not is_table:
         return (
@@ -253,14 +314,14 @@ def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, i
     if len(names) == 1:
         return f"The only column is {named(names)}. Write each question and its answer on one line, with a tab between."
     listed = f"The columns are: {named(names)}."
-    is_form = len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:])
+    is_form = len(names) > 2 and any(re.search(r"\?(\s*\[\w+\])?\s*$", name) for name in names[1:])
     answered = "If these are the questions, write each into a row of its own, with its answer beside it. Otherwise "
     first = f"{listed} {answered if is_form else ''}"
     rename, name = ("rename", "name") if is_form else ("Rename", "Name")
     if not columns.has_options:
         return f'{first}{rename} the one with the {what}s to "{what}".'
     is_open = columns.prompt is None and columns.answer is None
-    if len(names) == 2 and is_open:
+    if len(names) == 2 and is_open and all(map(_may_be_named, names)):
         given = " ".join(map(shlex.quote, ("--prompt-column", names[0], "--answer-column", names[1])))
         by_number = ", or with --prompt-column 1 --answer-column 2 if this line is a row already" if is_table else ""
         return f"{first}{name} them with {given}{by_number}."

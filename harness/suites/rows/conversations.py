@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.analysis.contamination import words
 from harness.core.errors import Place, SuiteError
 from harness.core.suite import Message
 from harness.core.yaml import as_written, nearest, shown
 from harness.suites.case_files import parse_json
 from harness.suites.forms import in_turn
-from harness.suites.rows.columns import CHOICES, NOT_TRAINED, Layout
+from harness.suites.rows.columns import BAD_IF_TRUE, CHOICES, GOOD_IF_TRUE, NOT_TRAINED, SCORES, Layout
 from harness.suites.rows.records import Columns, RowError, has_content, named
 
 ROLES = {
@@ -27,8 +28,20 @@ ROLES = {
 TOOL_ROLES = frozenset({"tool", "function", "function_call", "function-call", "observation", "tool_call", "ipython"})
 MOST_TEXT = 10_000_000
 """Largest number of characters of all wordings of one question, each with its context."""
+PAIR_KEYS = {"input", "output"}
+"""Keys of a question with its answer in a conversation (Capybara)."""
+MISSING = frozenset({
+    "#N/A", "#NV", "#REF!", "#BEZUG!", "#VALUE!", "#WERT!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "#ZAHL!",
+    "#SPILL!", "#CALC!", "nan", "NaN", "<NA>",
+})  # fmt: skip
+"""What spreadsheets and pandas write into a cell without a value."""
+TRAINED_IF_TRUE = frozenset({"weight", "train", "training", "trainable", "train_on_turn", "loss", "loss_weight"})
+"""Keys of a message that say whether it is trained; `mask` says the opposite."""
+NUMBER_OF_ONE = frozenset({"correct", "answer", "right", "label"})
+BYTES = re.compile(r"<\d+ bytes>")
+"""What stands for a cell of a Parquet file that is no text."""
 ROLE_KEYS = ("role", "from", "speaker")
-TEXT_KEYS = ("content", "value", "text")
+TEXT_KEYS = ("content", "value", "text", "parts")
 AS_TEXT = re.compile(r"\s*\[?\s*\{\s*['\"](text|role|from|content|value)['\"]\s*:")
 """The beginning of a list or mapping that a program wrote as text into a cell of a table."""
 AS_JSONL = 'Save the rows as JSONL instead. In pandas: to_json("rows.jsonl", orient="records", lines=True).'
@@ -43,6 +56,8 @@ class Counts:
     columns: Counter[str] = field(default_factory=Counter)
     message_keys: Counter[str] = field(default_factory=Counter)
     further_answers: int = 0
+    without_roles: int = 0
+    """Conversations whose texts do not say who speaks."""
     incomplete: int = 0
     empty: int = 0
 
@@ -72,8 +87,10 @@ def _check_trainable(cells: Mapping[str, Any], layout: Layout, columns: Columns)
             choices = [other for other, reason in layout.not_trained if reason == CHOICES]
             remedy = _chosen(choices, columns) if why == CHOICES else without(name, columns)
             raise RowError(f"has {shown(name)}: {why}", remedy)
-    if layout.label is not None and cells.get(layout.label) is False:
-        raise RowError(f"{shown(layout.label)} is false, which marks a bad answer", without(layout.label, columns))
+    for name in layout.rest:
+        key, value = name.strip().casefold(), str(cells.get(name)).strip().lower()
+        if (value == "false" and key in GOOD_IF_TRUE) or (value == "true" and key in BAD_IF_TRUE):
+            raise RowError(f"{shown(name)} is {value}, which marks a bad answer", without(name, columns))
 
 
 def check_cells(cells: Mapping[str, Any], layout: Layout) -> None:
@@ -123,7 +140,17 @@ def _in_order(before: list[Message], messages: list[Message]) -> tuple[Message, 
 def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[list[Message]]:
     """Return a conversation for each wording of the question; none if the row is empty or says so of a part of it."""
     _check_lists(cells.get(layout.prompt), cells.get(layout.answer), layout)
+    for name in (layout.prompt, layout.answer, *layout.contexts):
+        if isinstance(text := cells.get(name), str) and text.strip() in MISSING:
+            what = f"{name}: holds {shown(text.strip())}, which programs write where a value is missing"
+            raise RowError(what, "Fill it in, or remove the row.")
+        if isinstance(text, str) and BYTES.fullmatch(text):
+            raise RowError(f"{name}: holds bytes and no text", f"Write {shown(name)} as text, or remove the row.")
+    further = counts.further_answers
     answer = _answer(layout.answer, cells.get(layout.answer), counts)
+    if counts.further_answers > further and (which := next((n for n in layout.rest if _rates_answers(n, cells)), None)):
+        what = f"has several answers, and {shown(which)} may say which of them is right"
+        raise RowError(what, f"Write the right one as the answer, and remove {shown(which)}.")
     questions = _questions(cells, layout, counts)
     if answer is None or cells.get(layout.prompt) == []:
         counts.incomplete += 1
@@ -141,6 +168,13 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[lis
     return [[*question, *answer] for question in questions]
 
 
+def _rates_answers(name: str, cells: Mapping[str, Any]) -> bool:
+    """Whether a column says which of several answers is right, or how good each is."""
+    if isinstance(cells.get(name), list):
+        return not SCORES.isdisjoint(words(name.replace("_", " ")))
+    return name.strip().casefold().removesuffix("_index").removesuffix("_idx") in NUMBER_OF_ONE
+
+
 def _check_lists(questions: Any, answers: Any, layout: Layout) -> None:
     """Refuse a row with several questions and several answers, unless its columns say that these are alternatives."""
     are_lists = all(isinstance(value, list) and not _is_messages(value) for value in (questions, answers))
@@ -156,6 +190,9 @@ def _check_lists(questions: Any, answers: Any, layout: Layout) -> None:
 def _questions(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[list[Message]]:
     """Return the messages before the answer for each wording of the question, with its context; none if it is blank."""
     given = cells.get(layout.prompt)
+    if isinstance(given, dict) and _is_messages(given.get("messages")):  # preferences as OpenAI takes them
+        _check_keys(1, "user", given, ("messages",), counts)
+        given = given["messages"]
     context = [text for name in layout.contexts for text in _context(name, cells.get(name)) if text.strip()]
     if isinstance(given, list) and _is_messages(given):
         *earlier, last = _messages(given, counts)
@@ -206,7 +243,9 @@ def _text(name: str, value: Any) -> str:
     written = as_written(value)
     if written is None or isinstance(written, str):
         return written or ""
-    text = json.dumps(written, ensure_ascii=False)
+    inside = written[0] if isinstance(written, list) and written else written
+    alone = next((inside[key] for key in ("value", "text") if isinstance(inside, dict) and inside.get(key)), None)
+    text = alone if isinstance(alone, str) else json.dumps(written, ensure_ascii=False)
     remedy = f"Write it as text: {json.dumps(name)}: {json.dumps(text, ensure_ascii=False)}"
     if len(remedy) > 300:
         remedy = 'Write it as text, with \\" for each quote inside.'
@@ -214,7 +253,10 @@ def _text(name: str, value: Any) -> str:
 
 
 def _system(cells: Mapping[str, Any], layout: Layout) -> Iterator[Message]:
-    text = _text(layout.system, cells.get(layout.system)) if layout.system else ""
+    value = cells.get(layout.system) if layout.system else None
+    if isinstance(value, dict) and "parts" in value:  # Gemini
+        value = _content(1, value["parts"])
+    text = _text(layout.system, value) if layout.system else ""
     if text.strip():
         yield Message("system", text)
 
@@ -251,6 +293,9 @@ def _spoken(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[Me
         raise RowError(f"{name}: expected a list, found {shown(value)}", NOT_CONVERSATION)
     if not value:
         raise RowError(f"{name}: is empty", "Remove this row.")
+    if all(isinstance(each, str) for each in value):
+        counts.without_roles += 1
+        value = [{"role": ("user", "assistant")[number % 2], "content": each} for number, each in enumerate(value)]
     return list(_messages(value, counts))
 
 
@@ -274,6 +319,9 @@ def _messages(value: list[Any], counts: Counts) -> Iterator[Message]:
     for number, each in enumerate(value, 1):
         if not isinstance(each, dict):
             raise RowError(f"message {number} is not a mapping with role and content", NOT_CONVERSATION)
+        if each.keys() >= PAIR_KEYS and _first(each, ROLE_KEYS) is None:
+            yield from _turn(number, each, counts)
+            continue
         message = _message(number, each, counts)
         if message.role == "system" and not message.content.strip():
             continue  # many programs write an empty system message where there is none
@@ -282,13 +330,23 @@ def _messages(value: list[Any], counts: Counts) -> Iterator[Message]:
         yield message
 
 
+def _turn(number: int, given: dict[str, Any], counts: Counts) -> Iterator[Message]:
+    """Yield the question and the answer of one entry of a conversation."""
+    _check_keys(number, "assistant", given, ("input", "output"), counts)
+    for key, role in (("input", "user"), ("output", "assistant")):
+        text = _content(number, given[key])
+        if not text.strip():
+            raise RowError(f"message {number} has no {key}", "Fill it in, or remove this row.")
+        yield Message(role, text)
+
+
 def _message(number: int, given: dict[str, Any], counts: Counts) -> Message:
     role_key, text_key = _first(given, ROLE_KEYS), _first(given, TEXT_KEYS)
     if role_key is None:
         raise RowError(f"message {number} has no role", 'Add "role": "user" or "role": "assistant".')
     role = _role(number, given[role_key])
     if len(given) > 2 or text_key is None:
-        _check_keys(number, given, (role_key, text_key), counts)
+        _check_keys(number, role, given, (role_key, text_key), counts)
     return Message(role, _content(number, given[text_key]) if text_key else "")
 
 
@@ -300,7 +358,7 @@ def _first(given: dict[str, Any], keys: tuple[str, ...]) -> str | None:
     return None
 
 
-def _check_keys(number: int, given: dict[str, Any], used: tuple[str | None, ...], counts: Counts) -> None:
+def _check_keys(number: int, role: str, given: dict[str, Any], used: tuple[str | None, ...], counts: Counts) -> None:
     """Count the further keys of a message that are left out.
 
     Raises:
@@ -311,9 +369,10 @@ def _check_keys(number: int, given: dict[str, Any], used: tuple[str | None, ...]
             continue
         if key in NOT_TRAINED:
             raise RowError(f"message {number} has {shown(key)}: {NOT_TRAINED[key]}", "Remove this row.")
-        if key not in ("weight", "train"):
+        is_excluded = value in (0, "0", False) if key in TRAINED_IF_TRUE else key == "mask" and value in (1, "1", True)
+        if key not in TRAINED_IF_TRUE and key != "mask":
             counts.message_keys[key] += 1
-        elif value in (0, "0", False):
+        elif is_excluded and role == "assistant":  # no other message is trained anyway
             what = f"message {number} is excluded from training by {shown(key)}, and every answer is trained here"
             raise RowError(what, f"Remove the key {shown(key)} to train the answer, or remove this row.")
 
@@ -330,9 +389,11 @@ def _role(number: int, given: Any) -> str:
 
 
 def _content(number: int, value: Any) -> str:
-    """Return the text of a message. A list of parts is joined if all of them are text."""
-    if isinstance(value, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
-        return "".join(part["text"] for part in value)
+    """Return the text of a message. If it is a list of parts that are all text, each is on lines of its own."""
+    if isinstance(value, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in value]
+        if all(isinstance(part, str) for part in parts):
+            return "\n".join(map(str, parts))
     written = as_written(value)
     if isinstance(written, str):
         return written

@@ -9,7 +9,7 @@ from typing import Any
 from harness.core.errors import Place, SuiteError
 from harness.core.yaml import MAX_DEPTH, shown
 from harness.suites.case_files import DECODER, check_number, json_mistake, parse_json, too_deep
-from harness.suites.rows.columns import layout_of
+from harness.suites.rows.columns import belongs_to_questions, layout_of, lists_in
 from harness.suites.rows.records import USUAL, Mistake, Record, Records, RowError, has_content, named
 
 MOST_PARTS = 5_000_000
@@ -145,14 +145,23 @@ def _unwrapped(records: Records) -> Records:
             return _number_rows(records, rows)
         if _is_row(outer):
             return records
+        if rows := _answered(outer):
+            records.notices.append("The file is one object, whose names are read as questions and values as answers.")
+            return _number_rows(records, rows)
         inside = [key for key, value in outer.items() if _is_rows(value)]
+        if len(inside) > 1 and all(any(map(_is_row, outer[key])) for key in inside):
+            remedy = f"Write the rows to train into a file of their own, such as {shown(inside[0])} as a list."
+            raise SuiteError(f"holds rows under {named(inside)}", remedy=remedy, place=Place(records.file))
         others = [key for key in outer if key not in inside and has_content(outer[key])]
         if len(inside) == 1 and not any(isinstance(outer[key], dict | list) for key in others):
-            if others:
-                records.notices.append(f"Left out, because the rows are in {inside[0]}: {named(others)}.")
+            # What belongs to every question, such as a passage or a system message, is put into every row.
+            shared = {key: outer[key] for key in others if belongs_to_questions(key)}
+            if left := [key for key in others if key not in shared]:
+                records.notices.append(f"Left out, because the rows are in {inside[0]}: {named(left)}.")
             rows = outer[inside[0]]
             # The Hub's dataset viewer puts each row under the key `row`.
-            return _number_rows(records, [each["row"] if isinstance(each.get("row"), dict) else each for each in rows])
+            rows = [each["row"] if isinstance(each.get("row"), dict) else each for each in rows]
+            return _number_rows(records, [{**shared, **each} for each in rows])
     return records
 
 
@@ -165,7 +174,7 @@ def _number_rows(records: Records, rows: list[Any]) -> Records:
 def _is_row(value: Mapping[str, Any]) -> bool:
     """Whether an object is a row itself: it has a question and an answer, or a conversation."""
     try:
-        layout_of(tuple(value), USUAL, lists=tuple(key for key in value if isinstance(value[key], list)))
+        layout_of(tuple(value), USUAL, lists=lists_in(value))
     except RowError:
         return False
     return True
@@ -186,6 +195,13 @@ def _squad(outer: Mapping[str, Any]) -> list[dict[str, Any]]:
         if _is_rows(paragraph.get("qas"))
         for qa in paragraph["qas"]
     ]
+
+
+def _answered(outer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of an object from questions to answers; none if no name is a question."""
+    is_text = all(isinstance(value, str) for value in outer.values())
+    is_asked = is_text and any(name.rstrip().endswith(("?", "？")) for name in outer)
+    return [{"question": name, "answer": value} for name, value in outer.items()] if is_asked else []
 
 
 def _other_than(key: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,14 @@ _ANKI_COLUMNS = ("tags", "deck", "notetype", "guid")
 _CLOZE = re.compile(r"\{\{c\d+::")
 _SOUND = re.compile(r"\[sound:[^\[\]\n]{0,300}\]")
 _TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*>")
-_BREAKS = frozenset({"br", "div", "p", "li", "tr", "ul", "ol", "table", "h1", "h2", "h3"})
+_BREAKS = frozenset(
+    {"br", "div", "p", "li", "tr", "ul", "ol", "table", "h1", "h2", "h3", "h4", "hr", "pre", "dt", "dd"}
+)
+_MEDIA = re.compile(r"<(img|svg|video|audio|object|embed|iframe)\b", re.IGNORECASE)
+_UNSEEN = (("<!--", "-->"), ("<style", "</style>"), ("<script", "</script>"))
+_RAISED = {"sup": "^", "sub": "_"}
+_RAISED_DIGITS = re.compile(r"([\^_])\(([0-9+-]+)\)")
+_DIGITS = {"^": str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"), "_": str.maketrans("0123456789+-", "₀₁₂₃₄₅₆₇₈₉₊₋")}
 _MOST_DIRECTIVES = 20
 LONGEST_LINE = 2**20
 
@@ -139,6 +146,10 @@ def _rows(records: Records, head: _Head, names: list[str], lines: Iterable[tuple
             records.mistakes.append(Mistake(line, what, remedy))
             continue
         if head.is_html or head.is_anki:
+            if head.is_html and any(map(_MEDIA.search, cells)):
+                remedy = "Remove this note, or write in words what is to be seen, and export it again."
+                records.mistakes.append(Mistake(line, "holds an image, which is not trained", remedy))
+                continue
             sounds += any(_SOUND.search(cell) for cell in cells)
             cells = [_SOUND.sub("", _plain(cell) if head.is_html else cell) for cell in cells]
             if any(map(_CLOZE.search, cells)):
@@ -234,11 +245,30 @@ def _head(text: str) -> _Head:
 # --- HTML of Anki ------------------------------------------------------------------------------------------------
 
 
+def _without(text: str, begin: str, end: str) -> str:
+    """Remove what lies between two texts, with both."""
+    parts, at = [], 0
+    while (found := text.find(begin, at)) >= 0 and (last := text.find(end, found)) >= 0:
+        parts.append(text[at:found])
+        at = last + len(end)
+    return "".join((*parts, text[at:]))
+
+
+def _untagged(tag: re.Match[str]) -> str:
+    """Return what a tag means in plain text: 10<sup>3</sup> is 10^(3), and cells of a table are apart."""
+    name, is_end = tag[1].lower(), tag[0].startswith("</")
+    if name in _RAISED:
+        return ")" if is_end else f"{_RAISED[name]}("
+    return "\n" if name in _BREAKS else " " if name in ("td", "th") and not is_end else ""
+
+
 def _plain(cell: str) -> str:
     """Return the text of a cell with HTML: entities as characters, breaks and blocks as lines, other tags left out."""
     if "<" not in cell and "&" not in cell:
         return cell
-    text = _TAG.sub(lambda tag: "\n" if tag[1].lower() in _BREAKS else "", cell)
+    for begin, end in _UNSEEN:
+        cell = _without(cell, begin, end)
+    text = _RAISED_DIGITS.sub(lambda raised: raised[2].translate(_DIGITS[raised[1]]), _TAG.sub(_untagged, cell))
     try:
         text = unescape(text).replace("\xa0", " ")
     except ValueError:  # the number of a character has thousands of digits

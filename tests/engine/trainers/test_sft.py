@@ -35,6 +35,7 @@ from tests.support.short_trainings import (
     training,
     weights,
 )
+from tests.support.trl_scripts import CASES, script
 
 ONE_STEP = replace(SHORT, epochs=0.5)
 
@@ -188,65 +189,15 @@ def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: fl
     assert [step.learning_rate / SHORT.learning_rate for step in found.steps] == rates
 
 
-@pytest.mark.parametrize("scheduler", list(Scheduler))
-def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
-    """Every scheduler lowers the loss, and all but the constant ones end with a lower learning rate."""
-    found = trained_once(base, replace(SHORT, scheduler=scheduler), rows=rows_of(base, 4))
-    rates = [step.learning_rate for step in found.steps]
-    assert falls(losses(found))
-    assert (rates[-1] < rates[0]) is (scheduler not in (Scheduler.CONSTANT, Scheduler.CONSTANT_WITH_WARMUP))
-
-
-def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[str, Any]) -> Any:
-    """Train with TRL and PEFT alone, as a script written by hand does, and return the trainer.
-
-    The adapter is cast to fp32, as the harness casts it.
-    """
-    from datasets import Dataset
-    from peft import LoraConfig
-    from trl import SFTConfig, SFTTrainer
-
-    rows = rows_of(base)
-    trainer = SFTTrainer(
-        model=base.model,
-        args=SFTConfig(
-            output_dir=str(folder), learning_rate=5e-3, num_train_epochs=2, warmup_steps=1, max_length=512,
-            optim="adamw_torch", per_device_train_batch_size=4, weight_decay=0.0, max_grad_norm=1.0, seed=0,
-            data_seed=0, bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True, logging_steps=1,
-            report_to="none", save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, **arguments,
-        ),
-        train_dataset=Dataset.from_dict(
-            {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
-        ),
-        processing_class=base.tokenizer,
-        peft_config=LoraConfig(
-            task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], **lora
-        ),
-    )  # fmt: skip
-    trainer.model.float()
-    trainer.train()
-    return trainer
-
-
-@pytest.mark.parametrize(
-    ("changed", "arguments", "lora"),
-    [
-        ({"scheduler": Scheduler.COSINE_WITH_RESTARTS}, {"lr_scheduler_type": "cosine_with_restarts"}, {}),
-        ({"scheduler": Scheduler.POLYNOMIAL}, {"lr_scheduler_type": "polynomial"}, {}),
-        ({"scheduler": Scheduler.INVERSE_SQRT}, {"lr_scheduler_type": "inverse_sqrt"}, {}),
-        ({"use_dora": True}, {}, {"use_dora": True}),
-        ({"layers_to_transform": (1, 3)}, {}, {"layers_to_transform": [1, 3]}),
-        ({"layers_to_transform": (0,), "use_dora": True}, {}, {"layers_to_transform": [0], "use_dora": True}),
-    ],
-)
+@pytest.mark.parametrize(("changed", "arguments", "lora"), CASES)
 def test_a_setting_equals_a_script_with_trl_alone(
     base: Base, changed: dict[str, Any], arguments: dict[str, Any], lora: dict[str, Any], tmp_path: Path
 ) -> None:
     """With each setting, adapter, losses and learning rates equal those of a script that calls TRL and PEFT by hand."""
-    with training(base, replace(SHORT, warmup=1, **changed)) as found:
+    with training(base, replace(SHORT, warmup=1, weight_decay=0.1, **changed)) as found:
         expected, steps = weights(found.model), found.steps
     with untouched(base.model):
-        trainer = script(base, tmp_path, arguments=arguments, lora=lora)
+        trainer = script(base, tmp_path, arguments=arguments, lora=lora, ratio=changed.get("loraplus_lr_ratio", 0))
         own = weights(trainer.model)
     logs = [log for log in trainer.state.log_history if "loss" in log]
     assert [(log["loss"], log["learning_rate"]) for log in logs] == [(step.loss, step.learning_rate) for step in steps]

@@ -370,12 +370,25 @@ def test_any_text_survives_its_literal(text: str) -> None:
 # --- execution -------------------------------------------------------------------------------------------------
 
 
+GRID = r"""
+settings: {epochs: 6, batch_size: 2, warmup: 0.1, rank: 4, alpha: 8, learning_rate: 2e-3, weight_decay: 0.1}
+rows:
+  - loraplus_lr_ratio: 16
+    target_modules: '.*\.(q|v)_proj'
+    scheduler: cosine_with_min_lr
+    lr_scheduler_kwargs: {min_lr_rate: 0.2}
+"""
+
+
 @pytest.mark.slow
 def test_the_notebook_gives_the_answers_of_the_run(tmp_path: Path, capsys: Any) -> None:
-    """The notebook of a suite runs from top to bottom without a GPU, and gives answers and verdicts of SFTTrainer."""
+    """The notebook of a suite runs from top to bottom without a GPU, and gives answers and verdicts of SFTTrainer.
+
+    The variant has LoRA+, a pattern of target modules and a scheduler with options.
+    """
     from nbclient import NotebookClient
 
-    store = small_run(tmp_path, Engine.REFERENCE)
+    store = small_run(tmp_path, Engine.REFERENCE, GRID)
     run = store.manifest()
     with inside(tmp_path):
         assert main(["notebook", "small", "--output", "colab/notebook.ipynb", "--quiet"]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ import pytest
 
 from harness.core import programs
 from harness.core.answers import Answer
+from harness.core.errors import UsageError
 from harness.core.job import Event
 from harness.core.names import BASE
 from harness.core.run import TrialRecord
@@ -82,6 +84,39 @@ def test_a_sample_is_asked_again(tmp_path: Path) -> None:
     assert set(server.asked.values()) == {3}
 
 
+def test_a_judge_is_tried_once(tmp_path: Path) -> None:
+    """`try_out` asks one question of the suite, which counts as asked, and no other question."""
+    said: list[str] = []
+    with serving() as server:
+        first = asking(suite(server.url), tmp_path, said)
+        first.try_out()
+        first.try_out()
+        assert (len(server.bodies), first.asked, first.opinions.questions) == (1, 1, {})
+    assert "replied to a first question" in said[0]
+    assert len(said) == 1
+
+
+def test_a_judge_that_gives_no_verdict_is_noticed(tmp_path: Path) -> None:
+    """If the reply to the first question is no verdict, the user is told before anything is trained."""
+    said: list[str] = []
+    with serving(JudgeServer(lambda _, __: "As a \033[31mpoet, I cannot.")) as server:
+        asking(suite(server.url), tmp_path, said).try_out()
+    assert "no verdict" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "Set HARNESS_JUDGE_KEY"), (404, "the name of the model"), (422, "")]
+)
+def test_a_judge_that_cannot_be_used_is_a_mistake(tmp_path: Path, status: int, remedy: str) -> None:
+    """If the judge refuses the first question, `try_out` raises an error with the status and a remedy."""
+    with serving(JudgeServer(refuse=lambda _: status)) as server:
+        tried = asking(suite(server.url), tmp_path)
+        with pytest.raises(UsageError, match=str(status)) as refused:
+            tried.try_out()
+    assert remedy in refused.value.remedy
+    assert "harness score RUN --judge tester@http" in refused.value.remedy
+
+
 def test_cost_is_said_before_and_after(tmp_path: Path) -> None:
     """The user reads how many questions and tokens there are before the judge is asked, and what it took after."""
     said: list[str] = []
@@ -141,18 +176,29 @@ asking(suite(sys.argv[1]), Path(sys.argv[2])).about([record(seed, f"{seed}: {{}}
 
 
 def test_a_killed_session_is_resumed_without_asking_twice(tmp_path: Path) -> None:
-    """After a kill, only questions without a stored reply are asked: at most the eight that were under way, twice."""
-    server = JudgeServer()
+    """After a kill, only questions whose reply had not arrived are asked twice: those that were under way."""
+    server = JudgeServer(delay=lambda _: 0.4)
+    arrived: set[str] = set()
+
+    def kill(count: int) -> int:
+        if count == 20:
+            arrived.update(server.read)
+            time.sleep(0.2)  # until these replies have arrived; the next ones are not due yet
+            os.kill(child.pid, signal.SIGKILL)
+        return 0
+
     with serving(server):
+        server.refuse = kill
         child = programs.start((sys.executable, "-c", PROGRAM, server.url, str(tmp_path)))
-        server.refuse = lambda count: os.kill(child.pid, signal.SIGKILL) or 0 if count == 20 else 0  # type: ignore[func-returns-value]
         child.wait()
-        answered = len(asking(suite(server.url), tmp_path).opinions.replies)
-        before = len(server.bodies)
+        server.delay = lambda _: 0.0
+        before, stored = len(server.bodies), len(asking(suite(server.url), tmp_path).opinions.replies)
         asking(suite(server.url), tmp_path).about([record(seed, f"{seed}: {{}}") for seed in range(4)])
-    assert 0 < answered < 40
-    assert len(server.bodies) - before == 40 - answered
-    assert sum(times > 1 for times in server.asked.values()) <= 8
+    twice = {text for text, times in server.asked.items() if times > 1}
+    assert len(arrived) >= 12
+    assert twice & arrived == set()
+    assert len(twice) <= 8
+    assert len(server.bodies) - before == 40 - stored
 
 
 def test_similar_texts_are_compared(tmp_path: Path) -> None:
@@ -165,6 +211,9 @@ def test_similar_texts_are_compared(tmp_path: Path) -> None:
     answers = {"c": (Answer("c", "a dog", 2, False),)}
     missing.about([TrialRecord("t", BASE, 0, None, Split.MAIN, Status.SUCCEEDED, "", None, (), answers)])
     assert "cannot be used" in score(case, "a dog", missing.scoring).error
+    assert "`embedder:`" in score(case, "a dog", missing.scoring).error
+    with pytest.raises(UsageError, match="nothing was trained"):
+        missing.try_out()
 
 
 def test_a_reply_without_a_verdict_is_asked_again_by_the_next_session(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.core.errors import UsageError
+from harness.core.errors import HarnessError, UsageError
 from harness.core.suite import JudgeRef, Suite
 from harness.runner.judges.naming import key_of, notice, with_judge
 from harness.suites import parse_suite
@@ -59,6 +59,25 @@ def test_the_option_replaces_the_suites_judge(named: str, model: str, base_url: 
     """`--judge` replaces model and address; whether the verdicts decide stays as the suite says."""
     found = with_judge(suite("{model: m, base_url: https://h/v1, decides: true}"), named).judge
     assert found == JudgeRef(model, base_url, 3, True)
+
+
+@pytest.mark.parametrize(
+    ("named", "remedy"),
+    [
+        ("gpt@api.openai.com/v1", "Write --judge gpt@https://api.openai.com/v1"),
+        ("https://api.openai.com/v1", "Write --judge MODEL@https://api.openai.com/v1"),
+        ("qwen@localhost:11434", "Write --judge qwen@http://localhost:11434/v1"),
+        ("gpt@htps://host/v1", "Write --judge gpt@https://HOST/v1"),
+        ("gpt@https://host/v1/chat/completions", "Write --judge gpt@https://HOST/v1"),
+        ("smolm", "Name an endpoint as --judge MODEL@https://HOST/v1, or `pocket`"),
+        ("", "Write --judge MODEL, or --judge MODEL@URL."),
+    ],
+)
+def test_a_mistyped_judge_has_a_remedy(named: str, remedy: str) -> None:
+    """A value of `--judge` that is neither a model nor an address is refused, with the value to write instead."""
+    with pytest.raises(HarnessError) as refused:
+        with_judge(suite(), named)
+    assert refused.value.remedy.startswith(remedy)
 
 
 def test_the_suites_endpoint_is_asked_only_with_permission() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.core.scores import Score
 from harness.core.suite import Assertion, Case, Message
-from harness.scoring import Scoring, score
+from harness.scoring import ASSERTION_TYPES, Scoring, score, unusable_code
 from harness.scoring.assertion_types.javascript import function_body, needs_node
 from tests.studies.promptfoo_javascript import own_pairs, verdict
 
@@ -120,6 +120,29 @@ def test_a_missing_function_is_an_error(tmp_path: Path) -> None:
     """If a file exports no function, the answer has no score."""
     (tmp_path / "check.js").write_text("module.exports = 3", encoding="utf-8")
     assert "exports no such function" in judged("file://check.js", folder=tmp_path).error
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (":nofn", MODULE, "names the function nofn, which is not in a.js"),
+        (":strict", "function strict() {}", "names a.js, which exports nothing"),
+        (":strict", MODULE, ""),
+    ],
+)
+def test_a_function_that_is_not_there_is_found_when_the_suite_is_read(name: str, text: str, words: str) -> None:
+    """A file without the function that a value names is described, without running the file."""
+    misnamed = ASSERTION_TYPES["javascript"].value.misnamed
+    assert misnamed
+    assert misnamed(f"file://a.js{name}", text).partition("\n")[0] == words
+
+
+def test_a_function_that_is_not_exported_is_found_before_a_run(tmp_path: Path) -> None:
+    """With --allow-code, the file is run once to find the function, without calling it."""
+    (tmp_path / "a.js").write_text("function inner() { throw 1; }\nexports.outer = inner;", encoding="utf-8")
+    scoring = Scoring(tmp_path, allow_code=True)
+    assert unusable_code([Assertion("javascript", "file://a.js:outer")], scoring) == ""
+    assert "exports no such function" in unusable_code([Assertion("javascript", "file://a.js:inner")], scoring)
 
 
 def test_what_code_throws_fails_the_answer() -> None:

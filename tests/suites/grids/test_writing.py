@@ -16,6 +16,11 @@ SETTINGS = {
     "modules": Settings(target_modules=("q_proj", "v_proj")),
     "one module": Settings(target_modules=("q_proj",)),
     "odd modules": Settings(target_modules=("q_proj", "a: b, [c]")),
+    "pattern": Settings(target_modules=r".*\.[0-3]\..*\.(q|v)_proj", loraplus_lr_ratio=2.5),
+    "layers": Settings(target_modules=("q_proj", "v_proj"), layers_to_transform=(0, 3)),
+    "options": Settings(
+        scheduler=Scheduler.WARMUP_STABLE_DECAY, lr_scheduler_kwargs=(("decay_type", "1-sqrt"), ("num_decay_steps", 8))
+    ),
     "alpha": Settings(rank=8, alpha=64, rslora=True, dropout=0.05),
 }
 

@@ -134,6 +134,20 @@ def test_other_prompts_are_not_asked(tmp_path: Path, prompt: str, reason: str) -
     assert reason in str(caught.value)
 
 
+def test_a_prompt_in_double_quotes_keeps_them(tmp_path: Path) -> None:
+    """A prompt that is one text in JSON is asked with its quotes, and what is inserted is escaped, as in promptfoo."""
+    tests = 'tests: [{vars: {q: "a \\"b\\"\\n"}, assert: [{type: contains, value: x}]}]'
+    found = suite_in(tmp_path, {"suite.yaml": f"prompts: ['\"Say {{{{q}}}}\"']\n{tests}"})
+    assert texts(found) == ['"Say a \\"b\\""']
+
+
+def test_templates_in_values_of_a_conversation(tmp_path: Path) -> None:
+    """Other templates than names are evaluated in a variable of a text prompt, and not in one of a conversation."""
+    tests = 'tests: [{vars: {q: "{% if 1 %}x{% endif %}"}, assert: [{type: contains, value: x}]}]'
+    files = {"suite.yaml": f"prompts: ['Say {{{{q}}}}', '{CHAT}']\n{tests}"}
+    assert texts(suite_in(tmp_path, files)) == ["Say x", "{% if 1 %}x{% endif %}"]
+
+
 def test_mappings_give_labels(tmp_path: Path) -> None:
     """Prompts may have labels and ids; a case asks only the prompts that it names by them, also with a * at the end."""
     tests = """
@@ -164,3 +178,11 @@ def test_without_prompts_the_variable_prompt_is_asked(tmp_path: Path) -> None:
     assert texts(suite_in(tmp_path, {"suite.yaml": test})) == ["Hi"]
     (tmp_path / "chat").mkdir()
     assert asked(suite_in(tmp_path / "chat", {"suite.yaml": test.replace("Hi", f"'{CHAT}', q: Why")})) == AS_CHAT
+
+
+def test_patterns_of_many_folders_end(tmp_path: Path) -> None:
+    """`**` in a row mean one; a pattern with several others, which could be compared for hours, is refused."""
+    files = {"suite.yaml": f"prompts: ['{'**/' * 20}*.txt']\n{ONE}", "a/" * 20 + "p.txt": "A {{q}}"}
+    assert texts(suite_in(tmp_path, files)) == ["A Why"]
+    with pytest.raises(SuiteError, match=r'"\*\*/a/\*\*/a/\*\*/p\.txt" has more than 2 times \*\*'):
+        suite_in(tmp_path, {"suite.yaml": f"prompts: ['**/a/**/a/**/p.txt']\n{ONE}"})

@@ -80,3 +80,38 @@ def test_answers_that_are_given_are_unsupported() -> None:
     assert "providerOutput: suite.yaml:3:" in refusal(text)
     found = parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
     assert [case.prompt for case in found.cases] == ["Hi"]
+
+
+@pytest.mark.parametrize("key", ["systemInstruction: {parts: [{text: Moo}]}", "system: Moo", "instructions: Moo"])
+@pytest.mark.parametrize("written", PROVIDERS)
+def test_system_messages_of_providers_are_unsupported(written: str, key: str) -> None:
+    """A system message in the configuration of a provider is unsupported, or skipped and counted."""
+    text = f"{written.format(part=f'config: {{{key}}}')}\ntests:\n{CASE}"
+    assert "the system message of a provider (write it as system_prompt of the suite): suite.yaml:1:" in refusal(text)
+    notice = suite(text, skip_unsupported=True).notices[0]
+    assert "the system message of a provider (write it as system_prompt of the suite) (once)" in notice
+
+
+@pytest.mark.parametrize("written", PROVIDERS)
+def test_tools_of_providers_are_named(written: str) -> None:
+    """The tools of a provider, which the harness does not give its model, are named in a notice."""
+    text = f"{written.format(part='config: {temperature: 0, tools: [{name: a}]}')}\ntests:\n{CASE}"
+    assert "the tools of a provider (suite.yaml:1:" in suite(text).notices[-1]
+
+
+@pytest.mark.parametrize("written", ["file://p.yaml", "[echo, file://p.yaml]"])
+def test_providers_in_files_are_read(written: str) -> None:
+    """Providers in a YAML file change the suite as those in the suite do; a file that is not there is ignored."""
+    text = f"providers: {written}\nprompts: [a, b]\ntests: [{{assert: [{{type: is-json}}]}}]"
+    expected = ["b"] if written.startswith("file") else ["a", "b"]
+    assert texts(suite(text, p_dot_yaml="- {id: x, prompts: [b]}")) == expected
+    assert "transform of a provider: suite.yaml:1:" in refusal(text, p_dot_yaml="{id: x, transform: output.trim()}")
+    assert texts(suite(text)) == ["a", "b"]
+
+
+def test_cases_that_choose_among_such_providers_are_unsupported() -> None:
+    """A case that names its providers is unsupported if these have prompts of their own."""
+    case = "{providers: [x], assert: [{type: is-json}]}"
+    text = f"providers: [{{id: x, prompts: [a]}}, {{id: y, prompts: [b]}}]\nprompts: [a, b]\ntests: [{case}]"
+    assert "cases that choose among providers with prompts of their own" in refusal(text)
+    assert texts(suite(text.replace(", prompts: [a]", "").replace(", prompts: [b]", ""))) == ["a", "b"]

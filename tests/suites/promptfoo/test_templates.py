@@ -169,3 +169,10 @@ def test_inserted_text_is_bounded() -> None:
     """A text that becomes too long by inserting variables is refused."""
     with pytest.raises(ValueError, match="longer than"):
         Templates().render("{{a}}" * 100_000, {"a": "x" * MAX_FILLED})
+
+
+@pytest.mark.parametrize("template", ["{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "{% if t %}" * 3000])
+def test_a_template_that_is_nested_too_deeply_is_refused(template: str) -> None:
+    """A template that is nested too deeply for the parser is refused, with a reason that says so."""
+    with pytest.raises(UnsupportedError, match=r"parts that are nested too deeply|a syntax that is not"):
+        Templates().render(template, VARIABLES)

@@ -29,6 +29,11 @@ def test_a_list_of_other_values_is_one_value(tmp_path: Path) -> None:
     assert texts(suite_in(tmp_path, {"suite.yaml": one("{a: [1, 2.0], b: {c: 1}}")})) == ["1,2|[object Object]"]
 
 
+def test_an_empty_list_is_one_value(tmp_path: Path) -> None:
+    """An empty list is one value, whose text is empty; its case is not left out."""
+    assert texts(suite_in(tmp_path, {"suite.yaml": one("{a: x, b: []}")})) == ["x|"]
+
+
 def test_lists_are_not_expanded_if_that_is_disabled(tmp_path: Path) -> None:
     """With the option disableVarExpansion, a list is one value."""
     text = one("{a: [x, y], b: z}") + "  options: {disableVarExpansion: true}\n"
@@ -70,6 +75,12 @@ def test_inserting_follows_javascript(tmp_path: Path) -> None:
     assert texts(suite_in(tmp_path, {"suite.yaml": one("{a: 'p {{b}}', b: '5$$ $1'}")})) == ["p 5$ $1|5$$ $1"]
 
 
+@pytest.mark.parametrize(("value", "expected"), [("null", "null|"), ("true", "true|true"), ("[1, 2]", "1,2|1,2")])
+def test_inserted_values_become_text(tmp_path: Path, value: str, expected: str) -> None:
+    """A value that is inserted into another variable becomes text as in JavaScript, where nothing is "null"."""
+    assert texts(suite_in(tmp_path, {"suite.yaml": one(f"{{a: '{{{{b}}}}', b: {value}}}")})) == [expected]
+
+
 def test_variables_that_name_each_other_end(tmp_path: Path) -> None:
     """Variables that name each other are replaced as often as by promptfoo, and end there."""
     (found,) = texts(suite_in(tmp_path, {"suite.yaml": one("{a: '{{b}}{{b}}', b: 'x{{a}}'}")}))
@@ -106,6 +117,16 @@ def test_variables_in_files(tmp_path: Path) -> None:
     """`vars` may be the path of a YAML file, or several, of which later ones replace values of earlier ones."""
     files = {"suite.yaml": one("[a.yaml, b.yaml]"), "a.yaml": "{a: 1, b: 2}", "b.yaml": "{b: 3}"}
     assert texts(suite_in(tmp_path, files)) == ["1|3"]
+
+
+def test_patterns_of_files_with_variables(tmp_path: Path) -> None:
+    """`vars` may be a pattern of files with different variables; promptfoo does not order files with the same ones."""
+    files = {"suite.yaml": one("v/*.yaml"), "v/a.yaml": "{a: 1}", "v/b.yaml": "{b: 3}"}
+    assert texts(suite_in(tmp_path, files)) == ["1|3"]
+    with pytest.raises(SuiteError, match="a pattern of files that give a variable several values"):
+        suite_in(tmp_path, {"v/b.yaml": "{a: 2, b: 3}"})
+    with pytest.raises(SuiteError, match=r'no file fits "w/\*\.yaml"'):
+        suite_in(tmp_path, {"suite.yaml": one("w/*.yaml")})
 
 
 def test_numbers_are_written_as_in_javascript(tmp_path: Path) -> None:

@@ -50,11 +50,11 @@ def test_messages(row: dict[str, Any], expected: list[list[str]]) -> None:
     [
         ({"prompt": "a", "completion": ""}, "has no answer"),
         ({"prompt": [], "completion": "", "messages": []}, "messages: is empty"),
-        ({"messages": ["a"]}, "message 1 is not a mapping"),
+        ({"messages": [7]}, "message 1 is not a mapping"),
         ({"messages": [{"content": "a"}]}, "message 1 has no role"),
         ({"messages": [{"role": 7, "content": "a"}]}, "message 1 has the unknown role 7"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "holds something other than text"),
-        ({"messages": [{"role": "user", "content": "a", "train": False}]}, 'excluded from training by "train"'),
+        ({"messages": [{"role": "assistant", "content": "a", "train": False}]}, 'excluded from training by "train"'),
         ({"messages": MESSAGES[1:]}, "message 1 is from assistant, not from user"),
         ({"prompt": "a", "completion": "b", "context": {"title": "c"}}, "context: expected text, found a mapping"),
         ({"prompt": "a", "chosen": [{"role": "user", "content": "x"}]}, "message 2 is from user"),

@@ -21,6 +21,7 @@ from harness.core.errors import SuiteError
 from harness.suites import load_suite, parse_examples
 from harness.suites.new import Columns, make
 from harness.suites.rows import USUAL, WITHOUT_OPTIONS, read_rows
+from harness.suites.rows.conversations import MISSING
 
 HI, HO = "Wann öffnen Sie?", "Um 9,5 Uhr."
 Turns = list[tuple[str, str]]
@@ -125,6 +126,45 @@ FORMS: dict[str, tuple[bytes, Turns, str]] = {
     "CSV with quoted cells": (f'"question","answer"\r\n"{HI}","{HO}"\r\n'.encode(), PAIR, ""),
     "CSV of a German Excel": (
         f"Frage;Antwort;Preis\r\n{HI};{HO};4,50\r\n".encode("utf-8-sig"), PAIR, 'the column "Preis"'
+    ),
+    "CSV with q and a": (f'No.,Q,A\n1,{HI},"{HO}"\n'.encode(), PAIR, 'the column "No."'),
+    "CSV with system messages": (
+        f'System Prompt,User Prompt,Assistant Response\nSei kurz.,{HI},"{HO}"\n'.encode(), SYSTEM, ""
+    ),
+    "evaluations of OpenAI": (lines({"input": [asked(HI)], "ideal": HO}), PAIR, ""),
+    "a passage beside its questions": (
+        json.dumps({"id": 1, "context": "Bis 10 Uhr.", "qas": [{"question": HI, "answer": HO}]}).encode(),
+        BELOW,
+        'the rows are in qas: "id"',
+    ),
+    "CSV with a wrong answer": (
+        f'Question,Wrong answer,Correct answer\n{HI},Nie.,"{HO}"\n'.encode(), PAIR, 'the column "Wrong answer"'
+    ),
+    "Japanese": (f'質問,回答\n{HI},"{HO}"\n'.encode(), PAIR, ""),
+    "an object from questions to answers": (json.dumps({HI: HO, "Wo?": "Hier."}).encode(), PAIR, "is one object"),
+    "Gemini": (
+        lines({
+            "systemInstruction": {"parts": [{"text": "Sei kurz."}]},
+            "contents": [{"role": "user", "parts": [{"text": HI}]}, {"role": "model", "parts": [HO]}],
+        }),
+        [*SYSTEM[:1], *PAIR],
+        "",
+    ),
+    "preferences of OpenAI": (
+        lines({
+            "input": {"messages": [asked(HI)], "tools": [], "parallel_tool_calls": False},
+            "preferred_output": [answered(HO)],
+            "non_preferred_output": [answered("Nie.")],
+        }),
+        PAIR,
+        'the column "non_preferred_output"',
+    ),
+    "pairs in a conversation": (lines({"conversation": [{"input": HI, "output": HO}]}), PAIR, ""),
+    "texts in turn": (lines({"id": "0", "data": [HI, HO]}), PAIR, "1 conversation does not say who speaks"),
+    "texts in parts": (
+        lines({"messages": [{"role": "user", "content": [{"text": "a"}, {"text": "b"}]}, answered(HO)]}),
+        [("user", "a\nb"), *PAIR[1:]],
+        "",
     ),
     "CSV with sep": (f"sep=;\r\nquestion;answer\r\n{HI};{HO}\r\n".encode(), PAIR, ""),
     "CSV of Windows-1252": (f"Frage;Antwort\r\n{HI};{HO}\r\n".encode("cp1252"), PAIR, "read as Windows-1252"),
@@ -240,6 +280,42 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
         'Remove the key "weight"',
         lines({"messages": [asked(HI), answered(HO)]}),
     ),
+    "an answer that is masked": (
+        lines({"messages": [asked(HI, train=False, mask=1), answered(HO, mask=1)]}),
+        'message 2 is excluded from training by "mask"',
+        'Remove the key "mask"',
+        lines({"messages": [asked(HI, train=False, mask=1), answered(HO)]}),
+    ),
+    "an answer that is wrong": (
+        lines({"prompt": HI, "completion": "Nie.", "is_correct": False}, {"prompt": HI, "completion": HO}),
+        '"is_correct" is false, which marks a bad answer',
+        "Otherwise remove these rows",
+        lines({"prompt": HI, "completion": HO}),
+    ),
+    "a deleted answer": (
+        lines({"prompt": HI, "completion": "Nie.", "deleted": True}, {"prompt": HI, "completion": HO}),
+        '"deleted" is true, which marks a bad answer',
+        "Otherwise remove these rows",
+        lines({"prompt": HI, "completion": HO}),
+    ),
+    "several answers with scores": (
+        lines({"prompt": HI, "responses": ["Nie.", HO], "scores": [0.1, 0.9]}),
+        'has several answers, and "scores" may say which of them is right',
+        'Write the right one as the answer, and remove "scores"',
+        lines({"prompt": HI, "responses": HO}),
+    ),
+    "the address of an image": (
+        lines({"prompt": HI, "completion": HO, "image_url": "https://x/y.png"}),
+        'has "image_url": images are not supported',
+        'If the answers are right without it, remove "image_url"',
+        lines({"prompt": HI, "completion": HO}),
+    ),
+    "bytes": (
+        parquet({"prompt": HI, "completion": b"\x00"}),
+        "completion: holds bytes and no text",
+        'Write "completion" as text',
+        parquet({"prompt": HI, "completion": HO}),
+    ),
     "a bad answer": (
         lines({"prompt": HI, "completion": HO, "label": True}, {"prompt": HI, "completion": "Nie.", "label": False}),
         '"label" is false, which marks a bad answer',
@@ -251,6 +327,78 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
         "completion: expected text, found a mapping",
         'Write it as text: "completion": "{\\"um\\": \\"9\\"}"',
         b'{"prompt": "a", "completion": "{\\"um\\": \\"9\\"}"}',
+    ),
+    "an answer with other spellings": (
+        lines({"question": HI, "answer": {"value": HO, "aliases": ["9:30"]}}),
+        "answer: expected text, found a mapping",
+        f'Write it as text: "answer": "{HO}"',
+        lines({"question": HI, "answer": HO}),
+    ),
+    "several answers and the number of one": (
+        lines({"question": HI, "answers": ["Nie.", HO], "correct": 1}),
+        'has several answers, and "correct" may say which of them is right',
+        'Write the right one as the answer, and remove "correct"',
+        lines({"question": HI, "answers": HO}),
+    ),
+    "numbered answers": (
+        f'Question,Answer 1,Answer 2,Answer\n{HI},Nie.,"{HO}",2\n'.encode(),
+        'has "Answer 1": choices belong to the question',
+        'Write the choices into the question, and the text of the right one as the answer. Then remove "Answer 1"',
+        f'Question,Answer\n"{HI} Nie oder um 9,5 Uhr?","{HO}"\n'.encode(),
+    ),
+    "a conversation in one text": (
+        lines({"system": "Sei kurz.", "chat": f"USER: {HI} ASSISTANT: {HO}"}),
+        "chat: expected a list of messages",
+        'Write it as a list: {"chat": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
+        lines({"system": "Sei kurz.", "chat": MESSAGES}),
+    ),
+    "mappings instead of texts": (
+        lines({"inputs": {"question": HI}, "outputs": {"answer": HO}}),
+        "there is no column answer",
+        'Write each row with texts alone: {"question": "...", "answer": "..."}',
+        lines({"question": HI, "answer": HO}),
+    ),
+    "a bad answer in a table": (
+        b"prompt,completion,label\nWann?,Um 9.,True\nWo?,Nie.,False\n",
+        '"label" is false, which marks a bad answer',
+        "Otherwise remove these rows",
+        b"prompt,completion,label\nWann?,Um 9.,True\n",
+    ),
+    "an error of a spreadsheet": (
+        b"question,answer\nWann?,Um 9.\nWo?,#N/A\n",
+        'answer: holds "#N/A", which programs write where a value is missing',
+        "Fill it in, or remove the row",
+        b"question,answer\nWann?,Um 9.\n",
+    ),
+    "an image of Anki": (
+        b'#separator:tab\n#html:true\nHallo\tGuten Tag\nWas ist das?<img src="a.png">\tEin Herz\n',
+        "holds an image",
+        "Remove this note",
+        b"#separator:tab\n#html:true\nHallo\tGuten Tag\n",
+    ),
+    "whole conversations as text": (
+        lines({"chosen": f"Human: {HI} Assistant: {HO}", "rejected": "Human: Wann? Assistant: Nie."}),
+        "chosen: holds question and answer in one text",
+        'Write each row as {"prompt": "the question", "completion": "the better answer"}',
+        lines({"prompt": HI, "completion": HO}),
+    ),
+    "one message per row": (
+        lines({"role": "prompter", "text": HI, "parent_id": None}),
+        "holds one message, and not a question with its answer",
+        'Write the messages of each conversation into one row: {"messages": [{"role": "user", "content": "..."}',
+        lines({"messages": MESSAGES}),
+    ),
+    "rows for training and for tests": (
+        json.dumps({"train": [{"question": HI, "answer": HO}], "test": [{"question": "Wo?", "answer": HO}]}).encode(),
+        'holds rows under "train" and "test"',
+        'Write the rows to train into a file of their own, such as "train" as a list',
+        json.dumps([{"question": HI, "answer": HO}]).encode(),
+    ),
+    "a quiz of Google Forms": (
+        b"Timestamp,Total score,Wann?,Wann? [Score]\n1,1/1,Um 9.,1/1\n",
+        "there is no column question",
+        "If these are the questions, write each into a row of its own, with its answer beside it",
+        b"question,answer\nWann?,Um 9.\n",
     ),
     "a history that is text": (
         lines({"prompt": HI, "completion": HO, "history": "Hallo. Guten Tag."}),
@@ -468,7 +616,9 @@ def test_any_json_is_rows_or_an_error(values: list[Any], is_list: bool) -> None:
         assert all(mistake.remedy for mistake in read_rows(data, "rows").mistakes)
 
 
-CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20).filter(lambda t: t.strip() == t)
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20).filter(
+    lambda t: t.strip() == t and t not in MISSING
+)
 
 
 @settings(deadline=None)

@@ -50,7 +50,11 @@ def test_a_column_without_a_name_has_its_number() -> None:
         ("<div>Hallo <b>Welt</b></div><div>zwei</div>", "Hallo Welt\nzwei"),
         ("a<br>b<br />c", "a\nb\nc"),
         ("1 &lt; 2 &amp;&nbsp;3", "1 < 2 & 3"),
-        ('<img src="a.png">Was [sound:a.mp3]', "Was"),
+        ("Was [sound:a.mp3]", "Was"),
+        ("<style>.a{}</style>a<!-- b --><!-- c -->d<!--", "ad<!--"),
+        ("10<sup>-3</sup> H<sub>2</sub>O", "10⁻³ H₂O"),
+        ("x<SUP>n+<i>1</i></SUP>, a<sub>i</sub>", "x^(n+1), a_(i)"),
+        ("<table><tr><td>a</td><td>b</td></tr></table>", "a b"),
     ],
 )
 def test_html_of_anki_becomes_text(cell: str, expected: str) -> None:

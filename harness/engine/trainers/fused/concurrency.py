@@ -11,10 +11,11 @@ from typing import Any
 
 import psutil
 
-from harness.core.settings import Settings
+from harness.core.settings import ALL_LINEAR, Settings
 from harness.core.units import DeviceKind
 from harness.engine.loading import Base
 from harness.hardware.estimate.passes import SharedPass
+from harness.models.adapter_config import matching_modules
 
 
 def concurrency(base: Base, sweep: Sequence[Settings], most: int) -> int:
@@ -60,9 +61,17 @@ def targets(base: Base, settings: Settings) -> list[Any]:
 
     head, wanted = base.model.get_output_embeddings(), settings.target_modules
     modules = [(name, module) for name, module in base.model.named_modules() if module is not head]
-    if isinstance(wanted, str):
+    if wanted == ALL_LINEAR:
         return [module for _, module in modules if isinstance(module, (Linear, Conv1D))]
-    named = [module for name, module in modules if any(f".{name}".endswith(f".{target}") for target in wanted)]
+    if isinstance(wanted, str):
+        found = matching_modules(wanted, [name for name, _ in modules])
+        return [module for name, module in modules if name in found]
+    layers = {str(number) for number in settings.layers_to_transform}
+    named = [
+        module
+        for name, module in modules
+        if any(f".{name}".endswith(f".{target}") for target in wanted) and (not layers or layers & {*name.split(".")})
+    ]
     return [module for module in named if sum(_sides(module))]
 
 

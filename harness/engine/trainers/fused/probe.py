@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.core.measurement import PhaseCost
-from harness.core.settings import AXES, Settings
+from harness.core.settings import AXES, Scheduler, Settings
 from harness.engine.loading import Base
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.trial_state import steps_of, windows
@@ -62,7 +62,9 @@ def probe(base: Base, rows: Sequence[Row], settings: Settings, trainer: Trainer)
     Raises:
         torch.OutOfMemoryError: the trial does not fit in memory alone.
     """
-    few = replace(settings, epochs=1.0, learning_rate=1e-9, warmup=0.0)
+    # A schedule may not allow so low a learning rate.
+    low = replace(settings, learning_rate=1e-9, warmup=0.0, scheduler=Scheduler.CONSTANT, lr_scheduler_kwargs=())
+    few = replace(low, epochs=1.0)
     size, per_epoch = few.batch_size * few.gradient_accumulation, steps_of(len(rows), few)
     rest = len(rows) % size
     if per_epoch == 1:  # one step has all rows of an epoch

@@ -203,15 +203,30 @@ class TrialState:
 
         given = self._arguments
         kind, options = Trainer.get_optimizer_cls_and_kwargs(given)
-        # An elementwise optimizer can update the vector, many times faster than hundreds of separate parameters.
-        alike = kind.__module__.startswith("torch.") and kind.__name__ in ELEMENTWISE
-        parameters = [self._vector] if alike else self._own
-        optimizer = kind([{"params": parameters, "weight_decay": given.weight_decay}], **options)
-        warmup = given.get_warmup_steps(self.total)
+        optimizer = kind(self._groups(kind, given.weight_decay), **options)
         schedule = get_scheduler(
-            given.lr_scheduler_type, optimizer, num_warmup_steps=warmup, num_training_steps=self.total
+            given.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=given.get_warmup_steps(self.total),
+            num_training_steps=self.total,
+            scheduler_specific_kwargs=given.lr_scheduler_kwargs,
         )
         return optimizer, schedule
+
+    def _groups(self, kind: type, decay: float) -> list[dict[str, Any]]:
+        """Return the groups of parameters of an optimizer of class `kind`.
+
+        An elementwise optimizer can update the vector, many times faster than hundreds of separate parameters. For
+        LoRA+, the matrices B have a learning rate of their own, as in PEFT's `create_loraplus_optimizer`.
+        """
+        rate, ratio = self.settings.learning_rate, self.settings.loraplus_lr_ratio
+        if ratio != 1:
+            return [
+                {"params": self._own[::2], "weight_decay": decay, "lr": rate},
+                {"params": self._own[1::2], "weight_decay": decay, "lr": rate * ratio},
+            ]
+        alike = kind.__module__.startswith("torch.") and kind.__name__ in ELEMENTWISE
+        return [{"params": [self._vector] if alike else self._own, "weight_decay": decay}]
 
     # --- one step -------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from harness.engine.trainers.fused.training import FusedResult, train_together
 from harness.engine.trainers.protocol import TrialInput
 from tests.support.exact_trainings import Tiny, exact, exactly_alone, tiny_gpt2, tiny_llama
 from tests.support.fused_passes import SIX, distance, figures, named, together, without_floats
-from tests.support.short_trainings import QUESTIONS, SHORT, ask, rows_of, training, weights
+from tests.support.short_trainings import OPTIONS, QUESTIONS, SHORT, ask, rows_of, training, weights
 
 
 @pytest.mark.slow
@@ -71,9 +71,27 @@ def check_equal(tiny: Tiny, sweep: Sequence[Settings], folder: Path) -> None:
 def test_every_schedule_equals_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
     """In double precision, a fused trial with each schedule is within 1e-9 of SFTTrainer's, with and without warmup."""
     usual = replace(SHORT, quantization=Quantization.NONE, batch_size=3)
-    check_equal(
-        tiny, [replace(usual, scheduler=each, warmup=warmup) for each in Scheduler for warmup in (0, 2)], tmp_path
-    )
+    with_options = [
+        replace(usual, scheduler=each, lr_scheduler_kwargs=tuple(OPTIONS.get(each, {}).items())) for each in Scheduler
+    ]
+    check_equal(tiny, [replace(each, warmup=warmup) for each in with_options for warmup in (0, 2)], tmp_path)
+
+
+def test_loraplus_equals_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
+    """In double precision, LoRA+ with PyTorch's and other optimizers is within 1e-9 of SFTTrainer with PEFT's."""
+    usual = replace(SHORT, quantization=Quantization.NONE, batch_size=3, weight_decay=0.1)
+    plus = [
+        replace(usual, loraplus_lr_ratio=ratio, optimizer=optimizer)
+        for ratio, optimizer in ((16.0, "adamw_torch"), (2.5, "adamw_torch_fused"), (4.0, "adafactor"), (8.0, "sgd"))
+    ]
+    check_equal(tiny, [usual, *plus], tmp_path)
+
+
+def test_chosen_layers_equal_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
+    """In double precision, trials whose adapters are in different layers are within 1e-9 of SFTTrainer's."""
+    usual = replace(SHORT, quantization=Quantization.NONE, batch_size=3)
+    chosen = [replace(usual, layers_to_transform=layers) for layers in ((0,), (1,))]
+    check_equal(tiny, [usual, *chosen, replace(usual, target_modules=r".*\.0\..*\.(q|up)_proj")], tmp_path)
 
 
 ALIKE = [
@@ -237,15 +255,13 @@ def test_a_closed_training_leaves_no_adapter(base: Base) -> None:
 
 
 def test_a_trial_of_another_base_is_refused(base: Base) -> None:
-    """Fused training refuses a trial of another quantisation, or with packing, DoRA or chosen layers."""
+    """Fused training refuses a trial of another quantisation, or with packing or DoRA."""
     with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
         together(base, replace(SHORT, quantization=Quantization.NONE))
     with pytest.raises(EngineError, match="packing=True"):
         together(base, replace(SHORT, packing=True))
     with pytest.raises(EngineError, match="use_dora=True"):
         together(base, replace(SHORT, use_dora=True))
-    with pytest.raises(EngineError, match="layers_to_transform="):
-        together(base, replace(SHORT, layers_to_transform=(0,)))
 
 
 def test_an_adapter_below_a_layer_that_passes_no_gradient_ends_the_pass(base: Base) -> None:
