@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from harness.cli.output import echo
 if TYPE_CHECKING:
     from harness.export.notebook.contents import Contents
 
-OF_SUITE = ("grid", "row", "model", "skip_unsupported", "root")
+OF_SUITE = ("grid", "model", "skip_unsupported", "root")
 """Options that have no effect on the notebook of a run, which has its own grid and model."""
 
 
@@ -22,7 +23,7 @@ OF_SUITE = ("grid", "row", "model", "skip_unsupported", "root")
 @click.argument("source", type=PATH, metavar="SUITE|RUN")
 @click.argument("variant", required=False)
 @GRID
-@click.option("--row", metavar="NAME", help="Variant of the grid to train, or any part of its name that identifies it.")
+@click.option("--row", metavar="NAME", help="Variant to train, or any part of its name that identifies it.")
 @MODEL
 @TRAINING_SEED
 @click.option(
@@ -58,23 +59,20 @@ def notebook(
     from harness.export.notebook.cells import UPLOAD, notices, write
 
     show = progress_printer(quiet)
-    if (source / "run.json").is_file() or source.name in ("run.json", "results.json"):
-        contents = _of_run(source, variant, seed)
+    if _is_run(source):
+        contents = _of_run(source, variant or row, seed)
+    elif variant is not None:
+        raise click.UsageError(f"{variant!r} follows a suite. Name the variant of a grid with --row.")
     else:
-        if variant is not None:
-            raise click.UsageError(f"{variant!r} follows a suite. Name the variant of a grid with --row.")
-        from harness.export.notebook.contents import of_suite
-        from harness.suites import load_suite
-        from harness.suites.grids import load_plan
-        from harness.suites.rehearsal import rehearsal_of
-
-        loaded = load_suite(source, skip_unsupported=skip_unsupported, root=root)
-        planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml")
-        contents = of_suite(loaded, planned, rehearsal_of(loaded, planned), row, model, seed, show)
+        contents = _of_suite(source, grid, row, model, seed, skip_unsupported, root, show)
     written = write(contents, output)
     for line in (*notices(contents), UPLOAD):
         show(line)
     echo(str(written))
+
+
+def _is_run(source: Path) -> bool:
+    return (source / "run.json").is_file() or source.name in ("run.json", "results.json")
 
 
 def _of_run(run: Path, variant: str | None, seed: int | None) -> Contents:
@@ -86,3 +84,25 @@ def _of_run(run: Path, variant: str | None, seed: int | None) -> Contents:
         if given(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} changes nothing for a run, which has its own.")
     return of_run(find_run(run), variant, seed)
+
+
+def _of_suite(
+    suite: Path,
+    grid: str,
+    row: str | None,
+    model: str,
+    seed: int | None,
+    skip_unsupported: bool,
+    root: Path | None,
+    show: Callable[[str], None],
+) -> Contents:
+    from harness.export.notebook.contents import of_suite
+    from harness.runner.preparation import check_trainable
+    from harness.suites import load_suite
+    from harness.suites.grids import load_plan
+    from harness.suites.rehearsal import rehearsal_of
+
+    loaded = load_suite(suite, skip_unsupported=skip_unsupported, root=root)
+    check_trainable(loaded)
+    planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml")
+    return of_suite(loaded, planned, rehearsal_of(loaded, planned), row, model, seed, show)

@@ -30,6 +30,13 @@ def test_mistakes_are_explained(
     assert not list(here.glob("*.ipynb"))
 
 
+def test_a_suite_without_training_rows_has_no_notebook(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A suite that cannot be trained is an error, as for `harness run`."""
+    (here / "small" / "train.jsonl").unlink()
+    assert main(["notebook", "small", "--row", "lr=0.01"]) == 2
+    assert "the suite has no training rows" in capsys.readouterr().err
+
+
 def test_a_suite_needs_no_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From a suite, one file is written, in the current folder or where --output says, and its path is printed."""
     words = ["notebook", "small", "--row", "lr=0.01"]
