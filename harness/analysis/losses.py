@@ -21,6 +21,8 @@ from harness.core.wording import plural
 
 GUARDED = (Role.RETAIN, Role.AVOID)
 """Roles whose pass rate a tuned model must not lower."""
+EVERYTHING = 100.0
+"""The largest possible loss, in points."""
 
 
 def losses(
@@ -94,7 +96,7 @@ def verdict(
         decides: the net loss with its one-sided 95% bounds, or None without base passes.
         margin: the largest loss allowed, in points of what the base model passes.
     """
-    if margin >= 100:  # nothing can lose more than everything
+    if margin >= EVERYTHING:  # nothing can lose more than everything
         return LossVerdict.KEEPS
     if shown is None or decides is None or float(found.before.mean(axis=0).sum()) < least_passes(found, margin / 100):
         return LossVerdict.CANNOT_TELL
@@ -164,8 +166,8 @@ def lost_in_one_role(own: Mapping[Role, Loss], margin: float, held_out: str = ""
     if len(own) < len(GUARDED):
         return ()
     return tuple(
-        f"On the {held_out}{role} cases alone, {counts(loss)}: {seen(loss)}, and {interval(loss.low, loss.high)} lost "
-        "with 95% confidence; the verdict is about both roles together."
+        f"On the {held_out}{role} cases alone, {counts(loss)}: {seen(loss)}, and {between(loss)}; "
+        "the verdict is about both roles together."
         for role, loss in own.items()
         if (loss.points or 0.0) > margin or (loss.low or 0.0) > 0
     )
@@ -176,17 +178,24 @@ def less_than(upper: float) -> str:
     return f"less than {upper_bound(upper)} lost" if upper > 0 else f"at least {lower_bound(-upper)} gained"
 
 
+def between(loss: Loss) -> str:
+    """Return the two-sided interval of a net loss in words. If nothing limits the gain, only the upper end counts."""
+    if loss.low is not None:
+        return f"{interval(loss.low, loss.high)} lost with 95% confidence"
+    if loss.high is None or loss.high >= EVERYTHING:
+        return "the cases cannot tell how much is really lost"
+    return f"up to {upper_bound(loss.high)} lost with 95% confidence"
+
+
 def bounded(loss: Loss, margin: float) -> str:
     """Return the net loss with the bound that decides the verdict, and the margin."""
     alone = "" if loss.seeds > 1 else ". This holds for one training seed; another seed may lose more"
     if loss.points is None:
         return seen(loss)
     if loss.verdict is LossVerdict.KEEPS and loss.upper is not None:
-        words = less_than(loss.upper)
+        words = f"{less_than(loss.upper)} with 95% confidence"
     elif loss.verdict is LossVerdict.LOSES:
-        words = f"more than {lower_bound(loss.low)} lost"
+        words = f"more than {lower_bound(loss.low)} lost with 95% confidence"
     else:
-        words = f"{interval(loss.low, loss.high)} lost"
-        if loss.low is None:
-            words = f"up to {upper_bound(loss.high)} lost"
-    return f"{seen(loss)}, and {words} with 95% confidence; the suite allows {margin:g}{alone}"
+        words = between(loss)
+    return f"{seen(loss)}, and {words}; the suite allows {margin:g}{alone}"

@@ -110,7 +110,10 @@ class _Moments:
         of_seeds = student(self.seeds.freedom, 2 * level - 1) ** 2 * max(0.0, self.seeds.value)
         kept = [self._fieller(of_cases, of_seeds)]
         kept += _floor(ratio, of_cases * self.effect / (self.cases * self.base), of_seeds / self.base**2)
-        return NetLoss(1 - ratio, 1 - max(high for _, high in kept), 1 - min(low for low, _ in kept))
+        low, high = 1 - max(high for _, high in kept), 1 - min(low for low, _ in kept)
+        # A variant that passes every case keeps 1 / B of what the base passes. If an end is beyond this and beyond
+        # twice what the base passes, the base passes too few cases to limit a gain.
+        return NetLoss(1 - ratio, low if low >= min(-1.0, 1 - 1 / self.base) else -math.inf, high)
 
     def _fieller(self, of_cases: float, of_seeds: float) -> tuple[float, float]:
         """Return the least and the greatest ratio V / B that the residuals do not rule out.

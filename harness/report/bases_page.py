@@ -10,7 +10,8 @@ from harness.analysis import statistics
 from harness.analysis.next_trials import next_steps
 from harness.core import wording
 from harness.core.errors import UsageError
-from harness.core.quantities import interval, points
+from harness.core.measurement import Phase
+from harness.core.quantities import interval, points, quantity
 from harness.core.run_results import Finding, Outcome, Results
 from harness.core.suite import Role
 from harness.report import formatting
@@ -19,8 +20,17 @@ from harness.report.charts.drawing import Chart
 from harness.report.charts.learned_lost import Mark
 from harness.report.first_screen import FirstScreen, first_screen
 from harness.report.headline import chosen, highest_pass_rate
-from harness.report.kinds import KindCell, of_variant
+from harness.report.kinds import KindCell, of_variant, place
 from harness.report.pass_rates import RoleScores, scores_by_role, shared_cases
+
+VERDICTS = {
+    Finding.CONFIRMED.value: "Held-out cases under fresh seeds show a gain, and a loss below the suite's margin.",
+    Finding.NOT_CONFIRMED.value: "A variant was chosen, but nothing of this has been shown on held-out cases.",
+    Finding.REFUTED.value: "Held-out cases under fresh seeds speak against the chosen variant.",
+    "nothing chosen": "No variant is shown to learn and to keep enough. The figures are of the highest pass rate.",
+    "random weights": "Only time and memory mean something.",
+}
+"""What each verdict on a run means."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +43,20 @@ class BaseRow:
     banner: str
     """What may not be concluded from this model; empty if there is nothing to say."""
     title: str
-    """The verdict in short: `confirmed`, `not confirmed`, `refuted` or `nothing chosen`."""
+    """The verdict in short: a key of `VERDICTS`."""
     variant: str
-    """The chosen variant; the one with the highest pass rate if none was chosen; empty if none has answers."""
+    """The chosen variant; empty if none was chosen."""
     first: FirstScreen
     """What the first screen of the run's own page says."""
+
+
+@dataclass(frozen=True)
+class KindLine:
+    """One kind of cases: how many it has, and what the shown variant of each base did with them."""
+
+    kind: str
+    cases: int
     cells: tuple[KindCell, ...]
-    """What the variant did with each kind of cases, in the order of `BasesPage.kinds`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,9 @@ class BasesPage:
     answer: str
     reasons: tuple[str, ...]
     rows: tuple[BaseRow, ...]
-    kinds: tuple[tuple[Role, str], ...]
+    verdicts: tuple[tuple[str, str], ...]
+    """The verdicts on the page, each with its meaning."""
+    kinds: tuple[tuple[Role, tuple[KindLine, ...]], ...]
     chart: Chart | None
     runs: tuple[tuple[str, str], ...]
     """The directory of each run, and the command that made it."""
@@ -72,6 +91,8 @@ class _Run:
 
     @property
     def verdict(self) -> str:
+        if self.results.run.model.shape_only:
+            return "random weights"
         if chosen(self.results) is None:
             return "nothing chosen"
         found = self.results.choice.confirmation
@@ -102,15 +123,15 @@ def bases_page(runs: Sequence[tuple[Path, Results]], now: str) -> BasesPage:
         _Run(root, results, name if names.count(name) == 1 else f"{name} ({root.name})")
         for (root, results), name in zip(runs, names, strict=True)
     ]
-    kinds = _kinds(found)
     answer, reasons = _answer(found)
     return BasesPage(
         now=now,
         suite=runs[0][1].run.suite.name,
         answer=answer,
         reasons=reasons,
-        rows=tuple(_row(number, run, kinds) for number, run in enumerate(found, 1)),
-        kinds=kinds,
+        rows=tuple(_row(number, run) for number, run in enumerate(found, 1)),
+        verdicts=tuple((word, says) for word, says in VERDICTS.items() if any(run.verdict == word for run in found)),
+        kinds=_kinds(found),
         chart=_chart(found),
         runs=tuple((str(run.root), run.results.run.provenance.command) for run in found),
     )
@@ -133,6 +154,8 @@ def _check(runs: Sequence[tuple[Path, Results]]) -> None:
 
 def _answer(runs: Sequence[_Run]) -> tuple[str, tuple[str, ...]]:
     """Say which base to use: of the confirmed ones, the one that passes most; and how far it is from the others."""
+    if all(run.results.run.model.shape_only for run in runs):
+        return "Random weights show what fits, but not which base is better", ()
     confirmed = [run for run in runs if run.verdict == Finding.CONFIRMED and run.scores and run.scores.cases]
     toys = [run.name for run in runs if run.results.run.model.toy]
     if len(toys) < len(runs):  # what holds for a toy model holds for it only
@@ -147,7 +170,8 @@ def _answer(runs: Sequence[_Run]) -> tuple[str, tuple[str, ...]]:
     if left_out:
         reasons.append(f"Not considered, because nothing was confirmed on it: {wording.listed(left_out)}.")
     if toys:
-        reasons.append(f"{wording.listed(toys)} is a toy model: it only shows how to read a report.")
+        words = "is a toy model: it only shows" if len(toys) == 1 else "are toy models: they only show"
+        reasons.append(f"{wording.listed(toys)} {words} how to read a report.")
     return f"{best.name}, with {best.shown.name}", tuple(reasons)
 
 
@@ -163,35 +187,54 @@ def _against(best: _Run, other: _Run, objective: Role) -> str:
         return f"{best.name} and {other.name} have no {objective} case in common."
     mine, theirs = best.scores.on(common), other.scores.on(common)
     moved = statistics.difference(theirs.scores, mine.scores, mine.groups)
-    size = f"{points(100 * moved.value)} points ({interval(100 * moved.low, 100 * moved.high)} with 95% confidence)"
+    span = f"({interval(100 * moved.low, 100 * moved.high)} with 95% confidence)"
+    size = f"{points(100 * abs(moved.value))} points {'more' if moved.value >= 0 else 'less'} {span}"
     if moved.low > 0:
-        return f"On {objective} cases it passes more than {other.name}: by {size}."
-    return (
-        f"On {objective} cases it cannot be told apart from {other.name}: it passes {size} more. Take the cheaper one."
-    )
+        return f"On {objective} cases it passes more than {other.name}: {size}."
+    return f"On {objective} cases it cannot be told apart from {other.name}: it passes {size}. {_cheaper(best, other)}"
+
+
+def _cheaper(best: _Run, other: _Run) -> str:
+    """Say what each of two bases costs, if both were measured alike."""
+    costs = [run.shown.cost(Phase.TRAIN) if run.shown else None for run in (best, other)]
+    kinds = {(cost.seconds.device, cost.seconds.basis) if cost else None for cost in costs}
+    if None in kinds or len(kinds) > 1:
+        return "Their costs were not measured alike, so they do not say which one is cheaper."
+    first, second = (quantity(cost.seconds) for cost in costs if cost)
+    if first == second:
+        return f"Training alone takes {first} on both."
+    return f"Training alone takes {first} on {best.name} and {second} on {other.name}: take the one that costs less."
 
 
 # --- rows, kinds and chart ------------------------------------------------------------------------------------------
 
 
-def _row(number: int, run: _Run, kinds: Sequence[tuple[Role, str]]) -> BaseRow:
-    results, shown = run.results, run.shown
-    cells = of_variant(results, shown) if shown else {}
+def _row(number: int, run: _Run) -> BaseRow:
+    results, best = run.results, chosen(run.results)
     return BaseRow(
         number=number,
         name=run.name,
         banner=formatting.banner(results.run.model),
         title=run.verdict,
-        variant=shown.name if shown else "",
-        first=first_screen(results, chosen(results), shown, next_steps(results)),
-        cells=tuple(cells.get(kind, KindCell(0.0, 0.0, 0.0, 0)) for kind in kinds),
+        variant=best.name if best else "",
+        first=first_screen(results, best, run.shown, next_steps(results)),
     )
 
 
-def _kinds(runs: Sequence[_Run]) -> tuple[tuple[Role, str], ...]:
-    found = (kind for run in runs if run.shown for kind in of_variant(run.results, run.shown))
-    order = [Role.RETAIN, Role.AVOID, Role.GENERALISE, Role.LEARN]
-    return tuple(sorted(dict.fromkeys(found), key=lambda kind: order.index(kind[0])))
+def _kinds(runs: Sequence[_Run]) -> tuple[tuple[Role, tuple[KindLine, ...]], ...]:
+    """Return the kinds of each role: what can be lost first, then the objective."""
+    tables = [
+        of_variant(run.results, run.shown) if run.shown and not run.results.run.model.shape_only else {} for run in runs
+    ]
+    known = list(dict.fromkeys(key for table in tables for key in table))
+    none = KindCell(0.0, 0.0, 0.0, 0)
+    lines = {
+        key: KindLine(key[1], max(table.get(key, none).cases for table in tables), cells)
+        for key in known
+        if (cells := tuple(table.get(key, none) for table in tables))
+    }
+    roles = sorted(dict.fromkeys(role for role, _ in known), key=lambda role: place(runs[0].results, role))
+    return tuple((role, tuple(line for (own, _), line in lines.items() if own is role)) for role in roles)
 
 
 def _chart(runs: Sequence[_Run]) -> Chart | None:

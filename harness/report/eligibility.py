@@ -33,10 +33,16 @@ def eligibility(results: Results, variant: Outcome) -> Eligibility:
     if variant.loss.verdict is LossVerdict.LOSES:
         return Eligibility("no", f"loses more than {lower_bound(variant.loss.low)} points")
     if variant.name in results.choice.eligible:
-        return Eligibility("yes", f"keeps: loses less than {upper_bound(variant.loss.upper)} points")
+        return Eligibility("yes", f"keeps: {_kept(variant.loss)}")
     if variant.loss.verdict is LossVerdict.KEEPS:
         return Eligibility("no", "trained elsewhere")
     return Eligibility("unclear", _cannot_tell(variant.loss))
+
+
+def _kept(loss: Loss) -> str:
+    if loss.upper is not None and loss.upper <= 0:
+        return f"gains at least {lower_bound(-loss.upper)} points"
+    return f"loses less than {upper_bound(loss.upper)} points"
 
 
 def _cannot_tell(loss: Loss) -> str:

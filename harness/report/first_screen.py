@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.analysis import losses, power
 from harness.analysis.confirmation import LEVEL
-from harness.analysis.next_trials import NextSteps, NextTrial
+from harness.analysis.next_trials import NextSteps, NextTrial, unfinished
 from harness.analysis.selection import gpu_memory
 from harness.core import wording
 from harness.core.claims import cost_claim, gpu_of, machine_claim
@@ -67,6 +67,8 @@ class FirstScreen:
 
 def first_screen(results: Results, best: Outcome | None, shown: Outcome | None, next_steps: NextSteps) -> FirstScreen:
     """Return the first screen. Without a best variant, `shown` has the highest pass rate; None if none has answers."""
+    if results.run.model.shape_only:
+        return _fits(results)
     word, verdict = _verdict(results, best)
     return FirstScreen(
         verdict=verdict,
@@ -182,9 +184,9 @@ def _lost(results: Results, own: Outcome, held_out: bool, kinds: Kinds) -> Tile:
         return Tile("Lost", "not known", "The suite has no retain or avoid cases to compare.", most)
     if loss.points is None:
         return Tile("Lost", "not known", f"The base passes none of the {which}, so no loss can be measured.", most)
-    figure = f"{points(abs(loss.points))} points" if points(abs(loss.points)) != "0" else "nothing"
-    turned = "is lost" if figure == "nothing" else "gained" if loss.points < 0 else "lost"
-    says = f"of what the base passes {turned} on {which}; {_bound(results, loss, held_out)}the suite allows {margin:g}."
+    size = points(abs(loss.points))
+    figure = "nothing" if size == "0" else f"{size} points {'gained' if loss.points < 0 else 'lost'}"
+    says = f"of what the base passes on {which}; {_bound(results, loss, held_out)}the suite allows {margin:g}."
     return Tile("Lost", figure, says, most)
 
 
@@ -194,7 +196,7 @@ def _bound(results: Results, loss: Loss, held_out: bool) -> str:
         return f"{losses.less_than(found.upper)} with {100 * LEVEL:.0f}% confidence; "
     if held_out:
         return ""
-    return f"{interval(loss.low, loss.high)} lost with 95% confidence; "
+    return f"{losses.between(loss)}; "
 
 
 def _by_role(own: Outcome) -> tuple[str, ...]:
@@ -285,6 +287,10 @@ def _differing(variant: Outcome, trial: NextTrial) -> list[str]:
 
 
 def _next(results: Results, steps: NextSteps) -> Iterator[TryNext]:
+    if not steps.any and unfinished(results):
+        yield TryNext("Finish this run first: the same command continues it.")
+    elif not steps.any:
+        yield TryNext("Nothing: these results speak for no further trial and for no change of the suite.")
     if steps.nothing:
         yield TryNext(_first_sentence(steps.nothing.reason), steps.nothing.command)
     for trial in steps.trials[:2]:
@@ -311,7 +317,7 @@ def _first_sentence(text: str) -> str:
 # --- what fits, for models with random weights -----------------------------------------------------------------------
 
 
-def fits(results: Results) -> FirstScreen:
+def _fits(results: Results) -> FirstScreen:
     """Return the first screen of a run with random weights, of which only memory and time mean something."""
     machine = results.run.provenance.machine
     known = [v for v in results.variants if v.statuses and _is_known(v)]

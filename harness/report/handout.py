@@ -9,6 +9,8 @@ from harness.analysis.recommendation import recommend
 from harness.core import training_script
 from harness.core.run_results import Results
 from harness.report import formatting, headline
+from harness.report.charts import memory_fit
+from harness.report.charts.drawing import Chart
 from harness.report.first_screen import FirstScreen, first_screen
 from harness.report.headline import Excerpt
 
@@ -32,13 +34,16 @@ class Handout:
     """Python code of the settings, without the rows that rehearsal adds; empty if they are not recommended."""
     rehearsal: bool
     """Whether these settings add rows to the training data."""
+    fits: Chart | None
+    """For a model with random weights: which trainings fit in memory."""
     limits: tuple[str, ...]
     """What may not be concluded."""
 
 
 def handout(results: Results, now: str) -> Handout:
     """Return the content of the handout. `now` is the time of writing."""
-    best = headline.chosen(results)
+    shape = results.run.model.shape_only
+    best = None if shape else headline.chosen(results)
     compared = best.name if best else headline.highest_pass_rate(results)
     shown = next((v for v in results.variants if v.name == compared), None)
     advice = recommend(results)
@@ -48,11 +53,12 @@ def handout(results: Results, now: str) -> Handout:
         title=f"{results.run.suite.name} · {results.run.model.name}",
         name=best.name if best else "",
         first=first_screen(results, best, shown, next_steps(results)),
-        excerpts=_both_ways(headline.excerpts(results, compared)),
+        excerpts=() if shape else _both_ways(headline.excerpts(results, compared)),
         script=training_script.script(best.settings, results.run.provenance.machine, best.seeds[0])
         if best and best.settings and advice.script
         else "",
         rehearsal=bool(best and best.settings and best.settings.rehearsal),
+        fits=memory_fit.memory_fit(results) if shape else None,
         limits=tuple(_limits(results)),
     )
 
@@ -73,6 +79,8 @@ def _short(text: str) -> str:
 
 def _limits(results: Results) -> list[str]:
     run, found = results.run, [formatting.banner(results.run.model)]
+    if run.model.shape_only:
+        return [*filter(None, found), "The weights were random: nothing here says how well a model learns or answers."]
     found.append(
         f"The settings were tried on {run.model.name} with the suite {run.suite.name}. Other models and other data "
         "learn and forget differently."

@@ -66,3 +66,5 @@ class TableRow:
     base: bool
     """Whether this is the base model."""
     cells: tuple[Cell, ...]
+    printed: bool = True
+    """Whether the row is also on paper."""

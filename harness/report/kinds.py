@@ -23,6 +23,8 @@ OTHER = "others"
 """The kind of cases that have no group and share their name with no other case."""
 MOST_VARIANTS = 60
 """Number of variants in the table of kinds. The chosen one, and those with the highest pass rates, come first."""
+JOINED = "-…"
+"""End of the name of several kinds that begin with the same word."""
 SHADES = 4
 """Number of shades of a cell, one for each quarter of its cases. A cell whose cases all changed has one more."""
 
@@ -98,6 +100,8 @@ class KindTable:
     """The rows of each role."""
     left_out: int
     """Number of variants with answers that have no column."""
+    joined: str = ""
+    """The first kind of which the name stands for several, such as `read-…`; empty if there is none."""
 
 
 def kind_of(cases: Sequence[Case]) -> dict[str, str]:
@@ -111,7 +115,9 @@ def kind_of(cases: Sequence[Case]) -> dict[str, str]:
         own = [case for case in cases if case.role is role]
         firsts = Counter(name.split("-")[0] for name in {names[case.id] for case in own})
         short = {
-            case.id: f"{names[case.id].split('-')[0]}-…" if firsts[names[case.id].split("-")[0]] > 1 else names[case.id]
+            case.id: f"{names[case.id].split('-')[0]}{JOINED}"
+            if firsts[names[case.id].split("-")[0]] > 1
+            else names[case.id]
             for case in own
         }
         shared = Counter(short.values())
@@ -143,13 +149,14 @@ def kinds(results: Results, tables: Mapping[str, ScoreTable]) -> KindTable | Non
                     _row(results, role, kind, own, shown, tables) for (at, kind), own in by_kind.items() if at is role
                 ),
             )
-            for role in sorted(dict.fromkeys(role for role, _ in by_kind), key=lambda role: _place(results, role))
+            for role in sorted(dict.fromkeys(role for role, _ in by_kind), key=lambda role: place(results, role))
         ),
         len(answered) - len(shown),
+        next((kind for _, kind in by_kind if kind.endswith(JOINED)), ""),
     )
 
 
-def _place(results: Results, role: Role) -> tuple[bool, bool]:
+def place(results: Results, role: Role) -> tuple[bool, bool]:
     """Sort what can be lost first, then the objective."""
     return role not in GUARDED, role is not results.choice.objective
 

@@ -29,6 +29,7 @@ from harness.report import (
     setting_effects,
     variants_table,
 )
+from harness.report.adapters_ranked import RankedAdapter, adapters_ranked
 from harness.report.charts import epochs, learned_lost, memory_fit, trade_off, training_curves
 from harness.report.charts.drawing import Chart
 from harness.report.failures import Failure, failures
@@ -74,6 +75,8 @@ class Page:
     can_show: str
     """What the suite's cases can show about a loss, in a sentence."""
     kinds: KindTable | None
+    adapters: tuple[RankedAdapter, ...]
+    """Adapters trained elsewhere, the best first; empty if there are fewer than two."""
     excerpts: tuple[Excerpt, ...]
     next: NextSteps
     fits: Chart | None
@@ -146,12 +149,13 @@ def page(results: Results, now: str) -> Page:
         race=race(results),
         search=search(results),
         claim=machine_claim(run.provenance.machine),
-        first=first_screen.first_screen(results, best, shown, steps) if answered else first_screen.fits(results),
+        first=first_screen.first_screen(results, best, shown, steps),
         headline=headline.headline(results, compared, scores),
         answered=answered,
         learned_lost=learned_lost.learned_lost(results, started.name if started else "") if answered else None,
         can_show=power.can_show(results) if answered else "",
         kinds=kinds.kinds(results, tables) if answered else None,
+        adapters=adapters_ranked(results, scores) if answered else (),
         excerpts=headline.excerpts(results, compared),
         next=steps,
         fits=memory_fit.memory_fit(results),
@@ -161,8 +165,8 @@ def page(results: Results, now: str) -> Page:
         peak_hint=variants_table.peak_hint(results),
         rows=variants_table.rows(results, scores),
         common=variants_table.common(results),
-        effects=setting_effects.effects(results, scores),
-        pairwise=pairwise.pairwise(results, scores),
+        effects=setting_effects.effects(results, scores) if answered else (),
+        pairwise=pairwise.pairwise(results, scores) if answered else None,
         timeline=epochs.timelines(results),
         curves=training_curves.learning(results),
         milestones=epochs.milestones(results),

@@ -56,6 +56,13 @@ def pairwise(results: Results, scores: ScoresByRole) -> Pairwise | None:
     return Pairwise(tuple(known), shown, unclear, len(found), len(scored) - len(known))
 
 
+def against(scores: ScoresByRole, objective: Role, before: str, after: str) -> Gap | None:
+    """Return the difference of the variant `after` from the variant `before`; None if one of them has no scores."""
+    if not (_has_scores(scores, before, objective) and _has_scores(scores, after, objective)):
+        return None
+    return _gap(_difference(scores[before, objective], scores[after, objective]))
+
+
 def _has_scores(scores: ScoresByRole, name: str, objective: Role) -> bool:
     own = scores.get((name, objective))
     return bool(own and own.cases)

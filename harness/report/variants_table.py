@@ -19,9 +19,12 @@ from harness.core.units import DeviceKind
 from harness.report import formatting
 from harness.report.eligibility import eligibility
 from harness.report.html_tables import Cell, Column, TableRow
+from harness.report.most_telling import most_telling
 from harness.report.pass_rates import ScoresByRole, reference_losses
 
 NOTHING = Cell(formatting.ABSENT)
+PRINTED = 40
+"""Number of variants in the table on paper. On the screen, it has all."""
 
 
 def columns(results: Results) -> tuple[Column, ...]:
@@ -32,10 +35,14 @@ def rows(results: Results, scores: ScoresByRole) -> tuple[TableRow, ...]:
     """Return one row for each base model (number 0) and one for each variant."""
     pairs = _pairs(results, scores)
     numbered = [*((0, base) for base in results.every_base), *enumerate(results.variants, 1)]
+    printed = {n for n, _ in most_telling(results, numbered[len(results.every_base) :], PRINTED)}
     return tuple(
-        TableRow(n, v.name, v.name == results.choice.variant, n == 0, tuple(cell(v) for _, cell in pairs))
+        TableRow(
+            n, v.name, v.name == results.choice.variant, n == 0, tuple(cell(v) for _, cell in pairs),
+            n == 0 or n in printed,
+        )
         for n, v in numbered
-    )
+    )  # fmt: skip
 
 
 _Pair = tuple[Column, Callable[[Outcome], Cell]]
@@ -43,6 +50,8 @@ _Pair = tuple[Column, Callable[[Outcome], Cell]]
 
 def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
     """Return the columns from left to right, each with the function that makes a variant's or the base model's cell."""
+    if results.run.model.shape_only:  # no answer has a score
+        return [*_settings(results), *_rows_cut(results), *_costs(results)]
     return [
         (
             Column("Eligible", "Whether the variant may be chosen, with the reason", number=False),

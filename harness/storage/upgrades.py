@@ -43,14 +43,14 @@ def _nested(sample: Any) -> Any:
 
 
 NOT_COMPARABLE = (
-    "An older version of harness stored these results. It left cases out because of the base model's own answers, so "
-    "its rates and its choice are not shown. `harness score RUN` computes them from all cases."
+    "An older version of harness stored these results. It computed losses and their bounds by other rules, so its "
+    "rates and its choice are not shown. `harness score RUN` computes them again from the stored answers."
 )
 """The reason why upgraded results have no choice."""
 
 
-def _all_cases_count(data: dict[str, Any]) -> dict[str, Any]:
-    """Upgrade results.json from format 2, whose figures left out some cases.
+def _without_old_figures(data: dict[str, Any]) -> dict[str, Any]:
+    """Upgrade results.json from format 2, whose figures left out some cases, or 3, whose bounds follow older rules.
 
     Its rates, losses, changes, timelines and choice are removed: only `harness score` can compute them again. In the
     results of a model with random weights, no answer has a score.
@@ -73,7 +73,7 @@ def _no_choice(choice: Any, *, keep_reasons: bool) -> Any:
     return rest | ({"objective": choice["objective"]} if "objective" in choice else {})
 
 
-_FIGURES = ("safety", "changes", "by_label")
+_FIGURES = ("safety", "loss", "losses", "changes", "by_label")
 
 
 def _without_figures(outcome: Any) -> Any:
@@ -98,6 +98,7 @@ def _without_score(sample: Any) -> Any:
 
 _STEPS: dict[tuple[type, int], Callable[[dict[str, Any]], dict[str, Any]]] = {
     (Results, 1): _answers_in_samples,
-    (Results, 2): _all_cases_count,
+    (Results, 2): _without_old_figures,
+    (Results, 3): _without_old_figures,
 }
 """Functions that upgrade parsed JSON by one version. Keys: type of the record, and version before the upgrade."""

@@ -56,6 +56,16 @@ def test_broken_and_fixed_cases_cancel_out() -> None:
     assert found.value == pytest.approx(0.1)
 
 
+def test_a_gain_beyond_what_is_possible_is_unlimited() -> None:
+    """If the base passes so few cases that a bound exceeds the gain of passing all of them, nothing limits the gain."""
+    few, many = net_loss(*answers(4, 1, 40, 55)), net_loss(*answers(40, 10, 20, 30))
+    assert few is not None
+    assert many is not None
+    assert few.low == -math.inf
+    assert few.high < 0
+    assert -1 < many.low < many.value < many.high < 1
+
+
 def test_a_net_gain_is_a_negative_loss() -> None:
     """A variant that fixes more cases than it breaks has a negative net loss."""
     found = net_loss(*answers(9, 1, 6, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from harness.core.outside_text import visible
 from harness.core.regression import Decision, Policy
 from harness.core.run_results import Choice, Confirmation, Finding, Results
 from harness.core.training_outcome import Status
-from harness.report import fragment, render, render_comparison
+from harness.report import fragment, render, render_bases, render_comparison, render_handout
 from harness.report.formatting import anchor
 from tests.support import run_pairs
 from tests.support.synthetic_runs import HOSTILE, machine, results
@@ -88,6 +89,8 @@ def made(kind: str = "toy") -> Results:
     if kind == "real":
         return results(8, 18, toy=False, on=machine("cuda"), seeds=(0, 1))
     whole = results(8, 18, seeds=(0, 1))
+    if kind == "shape":
+        return replace(whole, run=replace(whole.run, model=replace(whole.run.model, shape_only=True)))
     if kind == "refuted":
         return replace(
             whole, choice=replace(whole.choice, confirmation=Confirmation(Finding.REFUTED, ("It forgets.",)))
@@ -109,6 +112,16 @@ def two() -> Decision:
 @cache
 def html(kind: str = "toy") -> str:
     return render(made(kind), now="2026-01-02T03:30:00+00:00")
+
+
+@cache
+def other(kind: str) -> str:
+    """Return a handout, or the page of two runs on different bases."""
+    one = made("real")
+    if kind == "handout":
+        return render_handout(one, now="now")
+    second = replace(one, run=replace(one.run, model=replace(one.run.model, name="second", digest="2")))
+    return render_bases([(Path("one"), one), (Path("two"), second)], now="now")
 
 
 def visible_cases(page: Page) -> list[str]:
@@ -147,7 +160,7 @@ def opened(page: Page, case: str) -> Locator:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["toy", "real", "refuted", "stopped"])
+@pytest.mark.parametrize("kind", ["toy", "real", "refuted", "stopped", "shape"])
 def test_no_error_and_no_overflow(kind: str, width: int, load: Open) -> None:
     """The page loads without errors or requests, and is never wider than the window, even with all details open."""
     page = load(html(kind), width=width)
@@ -157,6 +170,56 @@ def test_no_error_and_no_overflow(kind: str, width: int, load: Open) -> None:
     assert page.evaluate(across) == width
     for figure in page.locator("figure.chart").all():
         assert sum(svg.is_visible() for svg in figure.locator("svg").all()) == 1, "of the two drawings one shows"
+
+
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", ["bases", "handout"])
+def test_other_pages(kind: str, width: int, script: bool, load: Open) -> None:
+    """The page of several bases and the handout need no script, and are never wider than the window."""
+    page = load(other(kind), width=width, java_script_enabled=script)
+    assert page.locator("h1").is_visible()
+    wide = page.locator("body").evaluate("body => body.scrollWidth") if script else width
+    assert wide == width
+    for place in ("#answer .name", "#bases-section td b" if kind == "bases" else "#examples td .txt"):
+        assert page.locator(place).first.is_visible(), place
+    if kind == "bases":
+        assert sum(svg.is_visible() for svg in page.locator("#chart svg").all()) == 1
+
+
+CONTROLS = "a[href], button, input, select, summary, [tabindex='0']"
+
+
+@pytest.mark.parametrize("kind", ["run", "bases"])
+def test_every_control_is_reached_by_keyboard(kind: str, load: Open) -> None:
+    """The tab key reaches every link, button, field, fold and scrolling table that is visible."""
+    small = results(6, 6, seeds=(0, 1), hostile=False, confirm=2)
+    page = load(render(small, now="now") if kind == "run" else other(kind))
+    page.evaluate(
+        "all => document.querySelectorAll(all).forEach(e => { if (e.checkVisibility()) e.dataset.wanted = 1 })",
+        CONTROLS,
+    )
+    wanted = page.locator("[data-wanted]").count()
+    assert wanted > 5
+    for _ in range(2 * wanted + 20):
+        page.keyboard.press("Tab")
+        page.evaluate("document.activeElement.removeAttribute('data-wanted')")
+    assert page.locator("[data-wanted]").evaluate_all("all => all.map(e => e.outerHTML.slice(0, 120))") == []
+
+
+def test_print(load: Open) -> None:
+    """A report of 60 variants prints on at most 12 sheets, with 40 of them in its table; a handout prints on one."""
+    page = load(render(results(60, 30, hostile=False, confirm=12), now="now"))
+    assert sheets(page) <= 12
+    page.emulate_media(media="print")
+    rows = page.locator("#variants-table tbody tr")
+    assert rows.evaluate_all("rows => rows.filter(row => row.checkVisibility()).length") == 41
+    assert page.locator(".on-paper").first.is_visible()
+    assert sheets(load(other("handout"))) == 1
+
+
+def sheets(page: Page) -> int:
+    return len(re.findall(rb"/Type\s*/Page[^s]", page.pdf(prefer_css_page_size=True)))
 
 
 def contrast(page: Page, selector: str) -> float:
@@ -237,9 +300,11 @@ def test_in_a_notebook(load: Open) -> None:
     assert "#" not in page.url
 
 
-@pytest.mark.parametrize(("kind", "scheme"), [("cpu", "light"), ("cuda", "dark"), ("two", "light")])
+@pytest.mark.parametrize(
+    ("kind", "scheme"), [("cpu", "light"), ("cuda", "dark"), ("two", "light"), ("bases", "dark"), ("handout", "light")]
+)
 def test_accessibility(kind: str, scheme: str, load: Open) -> None:
-    """axe-core finds no serious accessibility problem on the page of a run or of a comparison of two runs."""
+    """axe-core finds no serious accessibility problem on the page of a run, of several runs, or on a handout."""
     try:
         import axe_playwright_python
     except ImportError:
@@ -247,12 +312,14 @@ def test_accessibility(kind: str, scheme: str, load: Open) -> None:
     axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     if kind == "two":
         html = render_comparison(two(), now="now")
+    elif kind in ("bases", "handout"):
+        html = other(kind)
     else:
         small = results(6, 6, seeds=(0, 1), hostile=False, confirm=2, toy=kind == "cpu", on=machine(kind))
         html = render(small, now="now")
     page = load(html, color_scheme=scheme, bypass_csp=True)
     page.evaluate("document.querySelectorAll('details:not(.others)').forEach(fold => { fold.open = true })")
-    if kind != "two":
+    if kind in ("cpu", "cuda"):
         opened(page, "c001")
         page.locator("#search").fill("river")
     page.evaluate(axe)

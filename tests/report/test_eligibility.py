@@ -49,3 +49,13 @@ def test_a_loss_is_shown_by_its_lower_bound() -> None:
     assert first.loss
     loses = replace(first, loss=replace(first.loss, verdict=LossVerdict.LOSES, low=45.19))
     assert eligibility(whole, loses).why == "loses more than 45.1 points"
+
+
+def test_a_gain_is_told_as_a_gain() -> None:
+    """If the bound of an eligible variant shows a gain, the reason says so, and not that it loses less than nothing."""
+    whole = sample_run()
+    first = whole.variants[0]
+    assert first.loss
+    gains = replace(first, loss=replace(first.loss, verdict=LossVerdict.KEEPS, upper=-4.26))
+    found = eligibility(replace(whole, choice=replace(whole.choice, eligible=(first.name,))), gains)
+    assert (found.word, found.why) == ("yes", "keeps: gains at least 4.2 points")

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.next_trials import NextTrial, next_steps
+from harness.analysis import losses
+from harness.analysis.next_trials import NextSteps, NextTrial, next_steps
 from harness.core.run_results import Choice, Confirmation, Finding, Outcome, Results
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
-from harness.report import first_screen, render
+from harness.report import first_screen, render, render_handout
 from harness.report.headline import chosen
 from harness.report.kinds import KindCell, Kinds
 from tests.support.parsed_html import parse
@@ -131,6 +132,43 @@ def test_random_weights_say_what_fits() -> None:
     assert page.id("fits").all("svg")
     for id in ("cases", "kinds-section", "learned-lost-section", "evidence", "trade-off-section"):
         assert not page.all(id=id), id
+
+
+def test_random_weights_have_no_columns_of_quality() -> None:
+    """The table of variants and the handout of random weights have settings and costs, but nothing on quality."""
+    whole = sample_run("cuda")
+    shape = replace(whole, run=replace(whole.run, model=replace(whole.run.model, shape_only=True)))
+    page, paper = parse(render(shape, now="now")), parse(render_handout(shape, now="now"))
+    heads = [head.text for head in page.id("variants-table").all("th", scope="col")]
+    assert {"Rank", "Train", "Status"} <= set(heads)
+    assert not {"Eligible", "Net loss", "Fixed"} & set(heads)
+    assert not page.all("table", class_="effects") + page.all("table", class_="pairwise")
+    assert "fit a T4" in paper.id("answer").text
+    assert "random" in paper.id("limits").text
+    assert paper.all("svg")
+
+
+def test_a_gain_is_not_called_a_loss() -> None:
+    """If more is gained than lost, the figure says `gained`; an interval without a limit is not written as one."""
+    whole = sample_run()
+    assert whole.confirmed
+    assert whole.confirmed.loss
+    gained = replace(whole, confirmed=replace(whole.confirmed, loss=replace(whole.confirmed.loss, points=-50.0)))
+    assert first(gained).tiles[1].figure == "50 points gained"
+    shown = replace(whole.confirmed.loss, low=None)
+    assert losses.between(replace(shown, high=99.0)) == "up to 99 lost with 95% confidence"
+    assert losses.between(replace(shown, high=100.0)) == "the cases cannot tell how much is really lost"
+
+
+def test_the_first_screen_always_says_what_is_next() -> None:
+    """If nothing is proposed, the first screen says so; if trials are missing, it says to finish the run first."""
+    whole = sample_run()
+    best = next(v for v in whole.variants if v.name == whole.choice.variant)
+    [nothing] = first_screen.first_screen(whole, best, best, NextSteps()).next
+    assert nothing.sentence.startswith("Nothing: ")
+    waiting = replace(whole, variants=(replace(best, statuses=(Status.CANCELLED,) * len(best.seeds)),))
+    [wait] = first_screen.first_screen(waiting, best, best, NextSteps()).next
+    assert wait.sentence.startswith("Finish this run first")
 
 
 def test_the_first_chart_is_gains_against_losses() -> None:

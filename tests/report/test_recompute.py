@@ -21,9 +21,9 @@ from harness.core.settings import Quantization
 from harness.core.suite import Case, Reducer, Role, Split
 from harness.core.training_outcome import Status
 from harness.core.units import Unit
-from harness.report import report_files
+from harness.report import render_bases, render_handout, report_files
 from harness.storage.runs import RunStore
-from tests.studies.recompute import check, main, pack
+from tests.studies.recompute import check, check_bases, check_handout, main, pack
 from tests.studies.recomputed.figures import read
 from tests.support.committed_runs import FOLDERS
 from tests.support.synthetic_runs import case, manifest, record, results, score, suite, training, variants
@@ -56,17 +56,21 @@ def in_groups(split: Split, count: int) -> list[Case]:
 
 
 def grouped(
-    *, keeps: Sequence[float] = (0.97, 0.5), learns: float = 0.8, repeats: int = 1, reducer: Reducer = Reducer.MEAN
-) -> Results:
+    *, keeps: Sequence[float] = (0.97, 0.5), learns: float = 0.8, repeats: int = 1, reducer: Reducer = Reducer.MEAN,
+    adapters: Sequence[tuple[str, float]] = (), model: str = "",
+) -> Results:  # fmt: skip
     """Return a run with groups, repeats and cut answers, whose base passes some cases of every role.
 
     Each of the two variants keeps its share of what the base passes, and learns the share `learns` of the rest. The
-    second seed of the third variant was cancelled.
+    second seed of the third variant was cancelled. `adapters`: names of adapters trained elsewhere, each with the share
+    that it keeps. `model`: another name of the base model.
     """
     rng, rows = random.Random(11), variants(3)
     cases = [*in_groups(Split.MAIN, 96), *in_groups(Split.CONFIRM, 48)]
     given = replace(suite(cases, margin=50), repeats=repeats, reducer=reducer)
     run = manifest(given, rows, SEEDS, toy=False)
+    if model:
+        run = replace(run, model=replace(run.model, name=model, digest=model))
 
     def said(passes: float) -> tuple[str, ...]:
         return tuple("A good answer." if rng.random() < passes else "A bad one." for _ in range(repeats))
@@ -88,6 +92,9 @@ def grouped(
                 status = Status.CANCELLED if stopped else Status.SUCCEEDED
                 trained = None if stopped else training()
                 records.append(record(row, answers, seed=seed, split=split, status=status, trained=trained))
+    for name, keep in adapters:
+        own = record(rows[0], {c.id: said(chance(c, keep)) for c in given.of(Split.MAIN)})
+        records.append(replace(own, trial=name, variant=name, settings=None))
     return assemble(run, records, score, "2026-01-02T03:24:05+00:00")
 
 
@@ -129,7 +136,7 @@ FIGURES = (
     r"( retain cases form )(\d+)( clusters)",
     r'(<td class="n (?:better|worse|unclear)" title="[^"]*">[+-])(\d+)(</td>)',  # a difference of two variants
     r'(<b>)(\d+)(%</b> <span>of the )',  # the first screen: what was learned
-    r'(<b>)(\d+)(\.?\d* points</b> <span>of what)',  # and what was lost
+    r'(<b>)(\d+)(\.?\d* points lost</b> <span>of what)',  # and what was lost
     r'(<ul class="chips".*?</span> )(\d+)(e-\d+</li>)',  # a setting
     r'(<td class="h [a-z0-9]+" title="[^"]*">[−+])(\d+)()',  # cases of a kind
     r'(: kept )(\d+)(\.?\d*, lost )',
@@ -143,6 +150,9 @@ FIGURES = (
     r"(<small>lost in )(\d+)( of \d+ seeds)",
     r'(<td>(?:chosen|eligible|not eligible)</td></tr>\s*<tr><td>2</td><td>[^<]*</td><td>)(\d+)()',  # a gain
     r'(<th scope="row">Train</th><td class="n">)(\d+)( s</td>)',
+    r'(<section id="adapters">.*?<td class="n"><b>)(\d+)(%</b>)',
+    r'(<section id="adapters">.*?<td class="n [a-z]+">[+-])(\d+)( <small>)',
+    r'(<pre id="settings">.*?lora_alpha=)(\d+)(,)',
 )  # fmt: skip
 
 
@@ -170,7 +180,8 @@ def test_a_run_with_rehearsal(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run with groups, which tests must not change."""
-    return stored(grouped(), tmp_path_factory.mktemp("whole"))
+    class_ = [("anna", 0.98), ("ben", 0.97), ("cleo", 0.2)]
+    return stored(grouped(adapters=class_), tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture
@@ -182,10 +193,58 @@ def test_a_wrong_figure_is_found(folder: Path) -> None:
     """If a figure on the page is changed, the recomputation finds it: rates, intervals, losses, counts and costs."""
     page = (folder / "report.html").read_text(encoding="utf-8")
     for pattern in FIGURES:
-        wrong, changed = re.subn(pattern, lambda m: f"{m[1]}{int(m[2]) + 1}{m[3]}", page, count=1, flags=re.DOTALL)
-        assert changed, f"the page has no {pattern}"
-        (folder / "report.html").write_text(wrong, encoding="utf-8")
+        (folder / "report.html").write_text(changed_by_one(page, pattern), encoding="utf-8")
         assert check(folder).differences, pattern
+
+
+HANDOUT = (
+    r"(<b>)(\d+)(%</b> <span>of the )",
+    r"(<b>)(\d+)(\.?\d* points lost</b>)",
+    r"(<small>gained in )(\d+)( of \d+ seeds)",
+    r"(lora_alpha=)(\d+)(,)",
+)
+BASES = (
+    r"(: it passes )(\d+)(\.?\d* points)",
+    r"(Training alone takes )(\d+)(\.\d s)",
+    r"(</span><b>)(\d+)(%</b> <small>of the )",
+    r"(</span><b>)(\d+)(\.?\d* points lost</b>)",
+    r"(<small>learning rate )(\d+)(e-\d)",
+    r'(<details class="numbers">.*?<td>)(\d+)( to )',
+    r'(<th scope="row" class="kind">[^<]*</th><td class="n">)(\d+)(</td>)',
+    r'(<td class="h [a-z0-9]+" title="[^"]*">[−+])(\d+)()',
+    r'(<td class="h [gl])(\d)(" title)',
+)
+
+
+def changed_by_one(page: str, pattern: str) -> str:
+    """Return the page with the first figure that fits the pattern raised by one."""
+    wrong, changed = re.subn(pattern, lambda m: f"{m[1]}{int(m[2]) + 1}{m[3]}", page, count=1, flags=re.DOTALL)
+    assert changed, f"the page has no {pattern}"
+    return wrong
+
+
+def test_a_handout_agrees_with_its_answers(whole: Path) -> None:
+    """Every figure of a handout can be computed again, and a wrong one is found."""
+    page = render_handout(RunStore(whole).results(), now="now")
+    found = check_handout(whole, page)
+    assert found.differences == []
+    assert found.counts["handout"] == 3
+    for pattern in HANDOUT:
+        assert check_handout(whole, changed_by_one(page, pattern)).differences, pattern
+
+
+def test_a_page_of_several_bases_agrees_with_its_answers(whole: Path, tmp_path: Path) -> None:
+    """Every figure of the page of several runs can be computed again, and a wrong one is found."""
+    others = {"second": grouped(keeps=(0.99, 0.6), learns=0.6, model="second"),
+              "third": grouped(keeps=(0.3, 0.2), model="third")}  # fmt: skip
+    folders = [whole, *(stored(made, tmp_path / name) for name, made in others.items())]
+    page = render_bases([(folder, RunStore(folder).results()) for folder in folders], now="now")
+    found = check_bases(folders, page)
+    assert found.differences == []
+    assert "cannot be told apart" in page
+    assert "none chosen" in page
+    for pattern in BASES:
+        assert check_bases(folders, changed_by_one(page, pattern)).differences, pattern
 
 
 def test_a_sentence_without_a_rule_is_reported(folder: Path) -> None:

@@ -237,7 +237,7 @@ def test_two_workers_give_the_results_of_one(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, count in ((one, "1"), (two, "2")):
         small_suite(folder)
-        assert run_forked(folder, "--width", "1", "--workers", count)[0] == 0
+        assert run_forked(folder, "--width", "1", "--workers", count, "--confirm-seeds", "0")[0] == 0
     assert findings(one) == findings(two)
 
 

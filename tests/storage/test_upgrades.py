@@ -15,6 +15,7 @@ from harness.core.formats import FORMAT, RESULTS_FORMAT
 from harness.core.run_results import Results
 from harness.storage.records import read_record
 from harness.storage.runs import RunStore
+from tests.support.synthetic_runs import results
 
 OLD = Path(__file__).parent / "results-format-1.json"
 """Some of the results of `harness run suites/workshop`, written in format 1."""
@@ -57,6 +58,19 @@ def test_figures_of_format_2_are_dropped() -> None:
     [reason] = found.choice.reasons
     assert "`harness score RUN`" in reason
     assert recommend(found).missing == (reason,)
+
+
+def test_bounds_of_format_3_are_dropped(tmp_path: Path) -> None:
+    """If results of format 3 are read, losses are removed, since older rules bounded them; answers and costs stay."""
+    whole, store = results(3, 6, confirm=0, failures=False), RunStore(tmp_path)
+    store.write_results(whole, (), lambda: "")
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"format": 3}), encoding="utf-8")
+    found = store.results()
+    assert all(variant.loss for variant in whole.variants)
+    assert not any(variant.loss or variant.losses for variant in found.variants)
+    assert (len(found.samples), found.base.costs) == (len(whole.samples), whole.base.costs)
+    assert "`harness score RUN`" in found.choice.reasons[0]
 
 
 def test_answers_of_random_weights_lose_their_scores(tmp_path: Path) -> None:

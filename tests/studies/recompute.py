@@ -3,6 +3,9 @@
     python -m tests.studies.recompute RUN [RUN ...]
     python -m tests.studies.recompute RUN --pack reports/sample
 
+    python -m tests.studies.recompute RUN --handout PAGE
+    python -m tests.studies.recompute RUN RUN [RUN ...] --bases PAGE
+
 RUN is the folder of a run, or of the sample, whose files are compressed. The script reads results.json, samples.jsonl
 and report.html. It shares no code with `harness`: `tests.studies.recomputed.figures` computes pass rates, intervals and
 losses from the answers by methods of its own. It prints each figure that differs, each sentence with figures that it
@@ -29,7 +32,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from tests.studies.recomputed import charts, costs, kinds, sentences
+from tests.studies.recomputed import charts, costs, kinds, other_pages, sentences
 from tests.studies.recomputed.figures import BASE, ROLES, Array, Data, Run, change_interval, rate_interval, read
 from tests.support.parsed_html import Element, parse
 
@@ -309,7 +312,7 @@ class Page:
                         next(iter((cell.attributes["class"] or "").split()[1:])),
                         cell.attributes["title"],
                     )
-                    expected = self._gap(scored[other], scored[own])
+                    expected = self.gap(scored[other], scored[own])
                     unclear += expected[1] == "unclear"
                     for a, b in zip(shown, expected, strict=True):
                         self.checks.equal(section, f"{own} against {other}", str(a), b)
@@ -317,7 +320,7 @@ class Page:
             words, caption = f"Of {plural(pairs, 'pair')}, {unclear // 2} (in grey)", text(table.all("caption")[0])
             self.checks.equal(section, "unclear pairs", words if words in caption else caption, words)
 
-    def _gap(self, before: tuple[list[str], Array], after: tuple[list[str], Array]) -> tuple[str, str, str]:
+    def gap(self, before: tuple[list[str], Array], after: tuple[list[str], Array]) -> tuple[str, str, str]:
         (old_cases, old), (new_cases, new) = before, after
         common = [case for case in old_cases if case in new_cases]
         if not common:
@@ -476,6 +479,30 @@ def check(folder: Path) -> Checks:
     charts.check(page)
     kinds.check(page)
     costs.check(page)
+    other_pages.check_adapters(page)
+    other_pages.check_code(page)
+    return checks
+
+
+def check_handout(folder: Path, html: str) -> Checks:
+    """Compare every figure of the handout of a run."""
+    checks = Checks()
+    page = Page(Run.load(folder), parse(html), checks)
+    sentences.check(page)
+    other_pages.check_handout(page)
+    return checks
+
+
+def check_bases(folders: Sequence[Path], html: str) -> Checks:
+    """Compare every figure of the page of several runs on different bases."""
+    checks, parsed = Checks(), parse(html)
+    pages = [Page(Run.load(folder), parsed, checks) for folder in folders]
+    models = [page.run.results["run"]["model"]["name"] for page in pages]
+    names = [
+        name if models.count(name) == 1 else f"{name} ({folder.name})"
+        for name, folder in zip(models, folders, strict=True)
+    ]
+    other_pages.check_bases(pages, names)
     return checks
 
 
@@ -495,16 +522,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--pack", type=Path, metavar="DIR")
-    given, ended = parser.parse_args(arguments), 0
+    parser.add_argument("--handout", type=Path, metavar="PAGE", help="check this handout of RUN, and not its report")
+    parser.add_argument("--bases", type=Path, metavar="PAGE", help="check this page of the runs, and not their reports")
+    given = parser.parse_args(arguments)
+    if given.bases:
+        return _told(given.bases, check_bases(given.runs, given.bases.read_text(encoding="utf-8")))
+    if given.handout:
+        return _told(given.handout, check_handout(given.runs[0], given.handout.read_text(encoding="utf-8")))
+    ended = 0
     for folder in given.runs:
         if given.pack:
             pack(folder, given.pack)
-        found = check(folder)
-        print("\n".join(found.differences))
-        sections = ", ".join(f"{count:,} in {section}" for section, count in found.counts.items())
-        print(f"{folder}: {found.counts.total():,} figures checked, {len(found.differences)} differ ({sections})")
-        ended |= bool(found.differences)
+        ended |= _told(folder, check(folder))
     return ended
+
+
+def _told(what: Path, found: Checks) -> int:
+    """Print what was found. Return 1 if there is any difference."""
+    print("\n".join(found.differences))
+    sections = ", ".join(f"{count:,} in {section}" for section, count in found.counts.items())
+    print(f"{what}: {found.counts.total():,} figures checked, {len(found.differences)} differ ({sections})")
+    return int(bool(found.differences))
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ def runs() -> Iterator[Attack]:
         "number of 6,000 digits": '{"format": ' + "9" * 6000 + "}",
         "another format": '{"format": 99999}',
         "not UTF-8": b"\xff",
-        "other types": '{"format": 3, "run": [], "base": 1}',
+        "other types": '{"format": 4, "run": [], "base": 1}',
     }
     for name, content in contents.items():
         yield Attack("runs", f"gate: results are {name}", ("gate", "run", "--baseline", "run"), results(content))

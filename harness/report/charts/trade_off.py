@@ -32,6 +32,7 @@ from harness.report.charts.drawing import (  # fmt: skip
     layered,
     svg,
 )
+from harness.report.charts.learned_lost import MANY
 from harness.report.clusters import clustered
 from harness.report.formatting import ABSENT, ALLOCATOR, counts, parameters, percent, status
 from harness.report.pass_rates import ScoresByRole, Span
@@ -39,6 +40,8 @@ from harness.report.pass_rates import ScoresByRole, Span
 BEST, ELIGIBLE, NOT_ELIGIBLE = "Best", "Eligible", "Not eligible"
 NEAR = 0.5
 """The limit of the memory axis is drawn if a training needs at least this share of it."""
+MARK = 6
+"""Half the width of a mark, in pixels."""
 LIFT = 4
 """Distance between a label and the Pareto front below it, in points of pass rate."""
 SHAPES = {
@@ -416,15 +419,20 @@ def _names(shown: Sequence[dict[str, Any]], x: Any) -> Any:
 def labels(
     points: Sequence[Point], domain: Sequence[float], base: float | None, width: int, logarithmic: bool = True
 ) -> list[dict[str, Any]]:
-    """Place a label beside each mark, moved up or down if it would overlap another label."""
+    """Place a label beside each mark (of many, the best one and the Pareto front's), off other labels and marks."""
     taken = [] if base is None else [_base_label(100 * base, width)]
     lines = {point.number for line in front(points) for point in line}
+    places = {point.number: _place(point.cost or domain[0], domain, logarithmic) for point in points}
+    beside, half = {p.number: p.quality or 0 for p in points}, MARK / width
+    marks = {n: _Box(at - half, at + half, beside[n]) for n, at in places.items()}
     found = []
     for point in sorted(points, key=lambda p: (p.kind != BEST, -(p.quality or 0), p.number)):
-        text = _label(point, len(points), width)
-        left = _place(point.cost or domain[0], domain, logarithmic)
+        if len(points) > MANY and point.kind != BEST and point.number not in lines:
+            continue
+        text, left = _label(point, len(points), width), places[point.number]
         wanted = (point.quality or 0) + (LIFT if point.number in lines else 0)  # The front continues to the right.
-        box = _free(left, left + (len(text) * 6.6 + 24) / width, wanted, base, taken)
+        others = [mark for number, mark in marks.items() if number != point.number]
+        box = _free(left + 2 * MARK / width, left + (len(text) * 6.6 + 24) / width, wanted, base, [*taken, *others])
         taken.append(box)
         found.append({"cost": point.cost, "quality": box.at, "label": visible(text), "best": point.kind == BEST})
     return found

@@ -87,6 +87,8 @@ def test_labels_of_the_trade_off_do_not_overlap() -> None:
     """If several marks are at the same place, their labels do not overlap each other or the base model's label."""
     point = Point(1, "lr=1e-3 r=2", 1e6, "1 M", 0.0, "0%", ELIGIBLE, Status.SUCCEEDED)
     points = [replace(point, number=n, cost=cost) for n, cost in enumerate((1e6, 1e6, 1e6, 9e6), 1)]
+    many = [replace(point, number=n, quality=float(n), span=None) for n in range(1, 50)]
+    assert [each["label"] for each in labels(many, (1e6, 1e7), 0.0, WIDE)] == ["#49"]
     for width in (WIDE, NARROW):
         heights = [label["quality"] for label in labels(points, (1e6, 1e7), 0.0, width)]
         assert min(heights) >= 2

@@ -368,7 +368,9 @@ def net_loss(
         return Loss(100 * (1 - v / b), None, 100.0)
     # Beyond this ratio, the square of the residual exceeds every variance.
     highest = 2 + 2 * v / b + 2 * (of_cases * (effect * b / cases + abs(spread[0, 1])) + b * v) / square + of_seeds / b
-    return Loss(100 * (1 - v / b), 100 * (1 - end(highest)), upper)
+    lower = 1 - end(highest)
+    # Whoever passes every case has gained 1 / b - 1. A bound beyond this and beyond 100 points limits nothing.
+    return Loss(100 * (1 - v / b), None if -lower > max(1.0, 1 / b - 1) else 100 * lower, upper)
 
 
 def floor_effect(base: Array, groups: Sequence[str]) -> float:

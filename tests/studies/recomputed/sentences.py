@@ -167,8 +167,10 @@ def _eligible(run: Run, outcome: Data, guarded: Guarded) -> tuple[str, str]:
     if guarded.verdict == "loses":
         return "no", f"loses more than {down(guarded.loss(0.975).lower)} points"
     if guarded.verdict == "keeps":
-        elsewhere = ("no", "trained elsewhere")
-        return elsewhere if outcome["elsewhere"] else ("yes", f"keeps: loses less than {up(found.upper)} points")
+        kept = f"loses less than {up(found.upper)} points"
+        if found.upper is not None and found.upper <= 0:
+            kept = f"gains at least {down(-found.upper)} points"
+        return ("no", "trained elsewhere") if outcome["elsewhere"] else ("yes", f"keeps: {kept}")
     if found.points is None:
         number = len(guarded.cases)
         return "unclear", f"cannot tell: the base passes none of {number} case{'s' if number != 1 else ''}"
@@ -230,24 +232,28 @@ def _chips(page: Page) -> None:
 
 
 def _next(page: Page) -> None:
-    """Check in what the next trials differ from the variant that is named as nearest."""
     from tests.studies.recompute import text
-    from tests.studies.recomputed.charts import shown_setting
 
     for item in (item for section in page.html.all("section", id="try") for item in section.all("li")):
-        words = text(item)
-        if not words.startswith("Train once more like "):
-            continue
-        names = [
-            v["name"]
-            for v in page.run.variants
-            if words.startswith(f"Train once more like {' '.join(v['name'].split())}, but ")
-        ]
-        [near] = names[:1] or [""]
-        settings = page.run.outcome(near)["settings"] if near else {}
-        values = {shown_setting(name, value) for name, value in settings.items()}
-        for old in re.findall(r" instead of (.+?)(?:, (?=[a-z])| and (?=[a-z])|\.$)", words):
-            page.checks.equal("next", f"{old} in {words!r}", str(old in values), "True")
+        in_next(page, text(item))
+
+
+def in_next(page: Page, words: str) -> None:
+    """Check in what a next trial differs from the variant that is named as nearest."""
+    from tests.studies.recomputed.charts import shown_setting
+
+    if not words.startswith("Train once more like "):
+        return
+    names = [
+        v["name"]
+        for v in page.run.variants
+        if words.startswith(f"Train once more like {' '.join(v['name'].split())}, but ")
+    ]
+    [near] = names[:1] or [""]
+    settings = page.run.outcome(near)["settings"] if near else {}
+    values = {shown_setting(name, value) for name, value in settings.items()}
+    for old in re.findall(r" instead of (.+?)(?:, (?=[a-z])| and (?=[a-z])|\.$)", words):
+        page.checks.equal("next", f"{old} in {words!r}", str(old in values), "True")
 
 
 @dataclass
@@ -375,6 +381,10 @@ class Sentence:
             "": f"{down(wide.lower)} to {up(wide.upper)} lost",
         }[kind]  # fmt: skip
         self.equal("bound of the loss", found["words"], expected)
+
+    def unlimited(self, found: re.Match[str]) -> None:
+        wide = self.guarded.loss(0.975)
+        self.equal("interval of the loss", str((wide.lower, wide.upper)), str((None, 100.0)))
 
     def margin(self, found: re.Match[str]) -> None:
         self.equal("margin", found[1], f"{self.run.suite['margin']:g}")
@@ -622,6 +632,8 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (COUNTS, Sentence.counts),
     (rf"(?:lose|loses|lost) (?:less|more) than {NUMBER} points", Sentence.margin),
     (rf"{NUMBER} points of what the base passes (lost|gained)", Sentence.seen),
+    (rf"{NUMBER} points (lost|gained) of what the base passes", Sentence.seen),
+    (r"the cases cannot tell how much is really lost", Sentence.unlimited),
     (rf"(?P<kind>less than|at least|more than|up to|)\s?(?P<words>{NUMBER}(?: to {NUMBER})? (?:lost|gained)) {LEVEL}",
      Sentence.bound),
     (rf"[Tt]he suite allows {NUMBER}(?=\.? |\.?$)", Sentence.margin),
