@@ -15,6 +15,8 @@ class ExportKind(StrEnum):
     ADAPTER = "adapter"
     MERGED = "merged"
     GGUF = "gguf"
+    GGUF_LORA = "gguf-lora"
+    OLLAMA = "ollama"
     HUB = "hub"
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.core.device_profiles import AUTO
 from harness.core.errors import StoreError, UsageError
 from harness.core.machine import Machine
 from harness.core.model import ModelRef
+from harness.core.names import BASE
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.settings import Quantization, Settings, Variant
 from harness.core.suite import Suite
@@ -30,7 +31,7 @@ class Source:
     variant: Variant
     seed: int
     training: str
-    """Key of the adapter in the cache."""
+    """Key of the adapter in the cache; empty for the base model without an adapter."""
     cache: Cache
 
     @property
@@ -51,9 +52,20 @@ class Source:
         return self.settings.quantization is Quantization.NF4
 
     @property
+    def bare(self) -> Source:
+        """The base model without an adapter, as the run evaluated it beside this variant."""
+        settings = Settings(quantization=self.settings.quantization)
+        return replace(self, variant=Variant(BASE, BASE, settings), seed=0, training="")
+
+    @property
     def label(self) -> str:
         """The variant's name and seed as part of a file name; other characters become hyphens."""
-        return training_label(self.variant, self.seed)
+        return training_label(self.variant, self.seed) if self.training else BASE
+
+    @property
+    def model_label(self) -> str:
+        """The last part of the base model's name as part of a file name."""
+        return _part_of_name(PurePosixPath(self.model.name).name) or "model"
 
     @property
     def suite_label(self) -> str:
