@@ -17,7 +17,6 @@ class ExportKind(StrEnum):
     GGUF = "gguf"
     GGUF_LORA = "gguf-lora"
     OLLAMA = "ollama"
-    NOTEBOOK = "notebook"
     HUB = "hub"
 
 

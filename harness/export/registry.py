@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.export.protocol import Exporter
-from harness.export.targets import adapter, gguf, gguf_lora, hub, merged, notebook, ollama
+from harness.export.targets import adapter, gguf, gguf_lora, hub, merged, ollama
 
 EXPORTERS: tuple[Exporter[Any], ...] = (
     adapter.EXPORTER,
@@ -13,6 +13,5 @@ EXPORTERS: tuple[Exporter[Any], ...] = (
     gguf.EXPORTER,
     gguf_lora.EXPORTER,
     ollama.EXPORTER,
-    notebook.EXPORTER,
     hub.EXPORTER,
 )

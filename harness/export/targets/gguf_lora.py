@@ -22,7 +22,7 @@ from harness.export.export_record import precision_words, record_of, write_json
 from harness.export.llama_cpp import LORA_CONVERTER, Run, command, converter
 from harness.export.output_folders import add, copy
 from harness.export.protocol import Exporter, ExportRequest
-from harness.export.source import Source, check_real
+from harness.export.source import Source, check_weights
 from harness.export.targets.gguf import LLAMA_CPP, SHARED, base_name, run_for
 from harness.models.foreign_files import read_object
 
@@ -55,7 +55,7 @@ def to_gguf_lora(
         ExportError: llama.cpp is not installed, or cannot represent the adapter.
         StoreError: the disk is full, or the folder has another file of this name.
     """
-    check_real(source)
+    check_weights(source.model)
     script = converter(llama_cpp, LORA_CONVERTER)
     base = base_of(source)
     note = f"An adapter for llama.cpp. Together with {base} it is the model that was evaluated: {source.model.name} "
