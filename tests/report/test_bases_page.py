@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import UsageError
-from harness.core.run_results import Results
+from harness.core.run_results import Confirmation, Finding, Results
+from harness.core.suite import Role
 from harness.report import render, render_bases, render_handout
 from harness.report.bases_page import bases_page
 from harness.report.report_files import Format, of_several
@@ -33,6 +34,23 @@ def test_each_base_has_its_settings_and_figures() -> None:
             assert tile.all("b")[0].text in page.id("bases-section").text
     assert page.id("bases").all("svg")
     assert len(page.id("bases-section").all("tbody")[0].all("tr")) == len(runs())
+
+
+def test_a_role_that_alone_loses_too_much_is_named_beside_the_verdict() -> None:
+    """Beside `confirmed`, the row has the words about one role alone that the run's own page and handout have."""
+    (root, one), (other, two) = runs()
+    assert one.confirmed
+    assert one.confirmed.loss
+    apart = {role: replace(one.confirmed.loss, points=lost) for role, lost in ((Role.RETAIN, 5.0), (Role.AVOID, 55.0))}
+    choice = replace(one.choice, confirmation=Confirmation(Finding.CONFIRMED, ("Why.",)))
+    one = replace(one, choice=choice, confirmed=replace(one.confirmed, losses=apart))
+    page = parse(render_bases([(root, one), (other, two)], now="now"))
+    [words] = [each.text for each in page.id("variant-1").all("small", class_="alone")]
+    assert "held-out avoid cases alone, it loses 55 points" in words
+    assert words in parse(render(one, now="now")).id("answer").text
+    assert words in parse(render_handout(one, now="now")).id("answer").text
+    refuted = replace(one, choice=replace(choice, confirmation=Confirmation(Finding.REFUTED, ("Why.",))))
+    assert not parse(render_bases([(root, refuted), (other, two)], now="now")).id("variant-1").all(class_="alone")
 
 
 def test_equal_bases_cannot_be_told_apart() -> None:

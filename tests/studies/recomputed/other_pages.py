@@ -10,7 +10,7 @@ from tests.studies.recomputed.charts import numbers, shown_setting
 from tests.studies.recomputed.costs import cost_of, duration
 from tests.studies.recomputed.figures import GUARDED, change_interval, rate_interval
 from tests.studies.recomputed.kinds import Flips, cases_by_kind, flips
-from tests.studies.recomputed.sentences import Guarded, Sentence, down, in_next, points, up
+from tests.studies.recomputed.sentences import Guarded, Sentence, down, in_next, names_roles_alone, points, up
 
 if TYPE_CHECKING:
     from tests.studies.recompute import Page
@@ -135,7 +135,12 @@ def _rows(pages: Sequence[Page], names: Sequence[str]) -> None:
     for row, page, name in zip(body, pages, names, strict=True):
         checks.equal("bases", "name", text(row[0])[: len(name)], name)
         settings, verdict, *rest = (_without_label(cell) for cell in row[1:])
-        checks.equal("bases", f"verdict on {name}", verdict, _verdict(page))
+        said = _verdict(page)
+        checks.equal("bases", f"verdict on {name}", verdict[: len(said)], said)
+        if alone := verdict[len(said) :].strip():
+            Sentence(page, alone, row[2]).check()
+        if said != "refuted":
+            names_roles_alone(page, alone)
         checks.equal("bases", f"variant on {name}", str(settings.startswith(page.run.chosen or "none chosen")), "True")
         if page.run.chosen:
             place = len(page.run.chosen)
