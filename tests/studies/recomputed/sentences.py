@@ -214,7 +214,7 @@ def _roles_alone(page: Page) -> None:
 
 
 def names_roles_alone(page: Page, line: str) -> None:
-    """Check that a text about the chosen variant names each role that alone loses more than the margin, and no other."""
+    """Check that a text on the chosen variant names each role that alone loses more than the margin, and no other."""
     apart = {role: Guarded(page.run, page.compared, (role,), page.shown_split) for role in GUARDED}
     if not page.run.chosen or not all(own.known for own in apart.values()):
         return
