@@ -218,6 +218,24 @@ def test_print(load: Open) -> None:
     assert sheets(load(other("handout"))) == 1
 
 
+def test_printed_code_can_be_pasted(load: Open) -> None:
+    """On an A4 sheet, no line of a handout's settings is broken, and they stand in two columns."""
+    page = load(other("handout"), width=703)
+    page.emulate_media(media="print")
+    lines, columns = page.locator("#settings").evaluate("""pre => {
+      const text = pre.firstChild, ends = [...text.data.matchAll(/[^\\n]+/g)].map(m => {
+        const line = document.createRange();
+        line.setStart(text, m.index);
+        line.setEnd(text, m.index + m[0].length);
+        return [...line.getClientRects()].map(box => [Math.round(box.left), Math.round(box.top)]);
+      });
+      return [ends.map(all => new Set(all.map(box => box[1])).size), new Set(ends.map(all => all[0][0])).size];
+    }""")
+    assert len(lines) > 30
+    assert set(lines) == {1}
+    assert columns == 2
+
+
 def sheets(page: Page) -> int:
     return len(re.findall(rb"/Type\s*/Page[^s]", page.pdf(prefer_css_page_size=True)))
 
