@@ -182,7 +182,7 @@ def _answer(runs: Sequence[_Run], best: _Run | None) -> tuple[str, tuple[str, ..
     assert best.shown is not None
     confirmed, objective = _candidates(runs), runs[0].results.choice.objective
     toys = [run.name for run in runs if run.results.run.model.toy]
-    reasons = [_why(best, confirmed, objective)]
+    reasons = [_why(best, confirmed, objective, without_toys=bool(toys) and not best.results.run.model.toy)]
     reasons += [_against(best, other, objective) for other in confirmed if other is not best]
     left_out = [run.name for run in runs if run not in confirmed and run.name not in toys]
     if left_out:
@@ -193,13 +193,14 @@ def _answer(runs: Sequence[_Run], best: _Run | None) -> tuple[str, tuple[str, ..
     return f"{best.name}, with {best.shown.name}", tuple(reasons)
 
 
-def _why(best: _Run, confirmed: Sequence[_Run], objective: Role) -> str:
+def _why(best: _Run, confirmed: Sequence[_Run], objective: Role, *, without_toys: bool) -> str:
     """Say what the recommended base passes, and among how many."""
     which = f"{'held-out ' if best.held_out else ''}{objective} cases"
     passed = f"{100 * _mean(best.scores):.0f}% of the {which} pass with these settings"
+    it = "Apart from toy models, it" if without_toys else "It"
     if len(confirmed) == 1:
-        return f"It is the only base on which a variant was confirmed: {passed}."
-    return f"It passes most of the {len(confirmed)} bases on which a variant was confirmed: {passed}."
+        return f"{it} is the only base on which a variant was confirmed: {passed}."
+    return f"{it} passes most of the {len(confirmed)} bases on which a variant was confirmed: {passed}."
 
 
 def _mean(scores: RoleScores | None) -> float:

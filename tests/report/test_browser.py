@@ -187,6 +187,16 @@ def test_other_pages(kind: str, width: int, script: bool, load: Open) -> None:
         assert sum(svg.is_visible() for svg in page.locator("#chart svg").all()) == 1
 
 
+@pytest.mark.parametrize("kind", ["real", "bases", "handout"])
+def test_names_are_not_broken_on_a_phone(kind: str, load: Open) -> None:
+    """At 400 pixels, no heading breaks within a name such as `lr=1e-3`, and no kind's column is cut off."""
+    page = load(html(kind) if kind == "real" else other(kind), width=400)
+    rows = "all => all.map(e => new Set([...e.getClientRects()].map(box => box.top)).size)"
+    assert set(page.locator("#answer .name .whole").evaluate_all(rows)) == {1}
+    if kind == "bases":
+        assert page.locator(".scroll:has(.kinds)").evaluate("e => e.scrollWidth - e.clientWidth") == 0
+
+
 CONTROLS = "a[href], button, input, select, summary, [tabindex='0']"
 
 

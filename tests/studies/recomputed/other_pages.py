@@ -105,8 +105,10 @@ def _answer(pages: Sequence[Page], names: Sequence[str]) -> None:
     first, *lines = [text(line) for line in section.all("li")]
     which = f"{'held-out ' if best.shown_split == 'confirm' else ''}{best.run.objective} cases"
     why = f": {100 * float(_scores(best)[1].mean()):.0f}% of the {which} pass with these settings."
-    among = f"It passes most of the {len(confirmed)} bases on which a variant was confirmed"
-    only = "It is the only base on which a variant was confirmed"
+    toys = [page for page in pages if page.run.results["run"]["model"]["toy"]]
+    it = "Apart from toy models, it" if toys and not any(best is toy for toy in toys) else "It"
+    among = f"{it} passes most of the {len(confirmed)} bases on which a variant was confirmed"
+    only = f"{it} is the only base on which a variant was confirmed"
     checks.equal("bases", "why", first, (among if len(confirmed) > 1 else only) + why)
     for other in (page for page in confirmed if page is not best):
         [line] = [line for line in lines if f" {name[id(other)]}: it passes" in line or f" {name[id(other)]}: " in line]
