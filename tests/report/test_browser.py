@@ -187,6 +187,12 @@ def test_other_pages(kind: str, width: int, script: bool, load: Open) -> None:
         assert sum(svg.is_visible() for svg in page.locator("#chart svg").all()) == 1
 
 
+def test_kinds_are_large_enough_to_click(load: Open) -> None:
+    """The button of each kind is at least 24 pixels high."""
+    heights = load(html("real")).locator(".kinds .kind button").evaluate_all("all => all.map(e => e.offsetHeight)")
+    assert min(heights) >= 24
+
+
 @pytest.mark.parametrize("kind", ["real", "bases", "handout"])
 def test_names_are_not_broken_on_a_phone(kind: str, load: Open) -> None:
     """At 400 pixels, no heading breaks within a name such as `lr=1e-3`, and no kind's column is cut off."""

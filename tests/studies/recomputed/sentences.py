@@ -147,7 +147,7 @@ def loss_cell(run: Run, name: str, head: str) -> tuple[str, str]:
     if not run.answers(name) or not guarded.known or guarded.loss(0.95).points is None:
         return ABSENT, ""
     found = guarded.loss(0.975)
-    sign = "" if guarded.verdict == "keeps" else "? "
+    sign = {"keeps": "", "loses": "✗ "}.get(guarded.verdict, "? ")
     broken, fixed = guarded.flips
     small = f"{down(found.lower)} to {up(found.upper)}; {points(broken)} broken, {points(fixed)} fixed"
     return f"{sign}{points(found.points or 0.0)}", small
