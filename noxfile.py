@@ -68,6 +68,13 @@ def cluster(session: nox.Session) -> None:
 
 
 @nox.session
+def slurm(session: nox.Session) -> None:
+    """Test the Slurm executor on a cluster of two nodes on this machine: as root, with Debian's slurm-wlm and munge."""
+    session.install(*PINNED, "-e", ".[slurm]", *_group("test"))
+    session.run("pytest", "-m", "slurm", *session.posargs, env=OFFLINE | {"HARNESS_SLURM": "1", "OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def gguf(session: nox.Session) -> None:
     """Test GGUF files with llama.cpp, which is built once (in minutes) and kept in the session's environment."""
     session.install(*PINNED, "-e", ".", *_group("test"))

@@ -33,7 +33,7 @@ ROOMS = {
     "hardware": Room("core storage models"),
     "engine": Room("core storage models hardware", trains=True),
     "report": Room("core storage analysis hardware"),
-    "export": Room("core storage analysis models hardware"),
+    "export": Room("core storage scoring analysis models hardware"),
     "runner": Room("core storage scoring analysis suites models hardware report"),
     "cli": Room("core storage scoring analysis suites models hardware report export runner", on_demand="engine"),
 }

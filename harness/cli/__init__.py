@@ -25,6 +25,7 @@ from harness.cli.export import export
 from harness.cli.gate import gate
 from harness.cli.new import new
 from harness.cli.next import next_trials
+from harness.cli.notebook import notebook
 from harness.cli.output import discard_rest, echo, show_error
 from harness.cli.parity import parity
 from harness.cli.plan import plan
@@ -66,7 +67,7 @@ def cli() -> None:
 
 COMMANDS = (
     *(new, validate, tokens, plan, run, score, report, recommend, next_trials, gate, bless),
-    *(chat, export, parity, clean, doctor, schema),
+    *(chat, export, notebook, parity, clean, doctor, schema),
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -23,12 +23,24 @@ from harness.cli.output import echo
     metavar="FILE",
     help="Ask only this exported GGUF file, with llama.cpp, instead of the base model and the variant.",
 )
-def chat(run: Path, variant: str, seed: int | None, questions: tuple[str, ...], gguf: Path | None) -> None:
+@click.option(
+    "--lora",
+    "loras",
+    type=PathType(exists=True, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="Ask the GGUF file with this adapter, too, made with --to gguf-lora; repeatable.",
+)
+def chat(
+    run: Path, variant: str, seed: int | None, questions: tuple[str, ...], gguf: Path | None, loras: tuple[Path, ...]
+) -> None:
     """Ask the base model and a variant, and compare answers.
 
     RUN is the directory of a run. VARIANT is the name of a variant, or any part of the name that identifies
     it. Each question starts a new conversation, with the suite's system prompt if it has one.
     """
+    if loras and not gguf:
+        raise click.UsageError("--lora needs --gguf FILE: the base model's GGUF file.")
     from harness.cli.chat_session import gguf_session, print_answers, torch_session
     from harness.export.source import find
     from harness.storage.cache import Cache
@@ -36,7 +48,7 @@ def chat(run: Path, variant: str, seed: int | None, questions: tuple[str, ...], 
     from harness.storage.runs import find_run
 
     source = find(find_run(run), variant, seed, Cache(CACHE))
-    with gguf_session(source, gguf) if gguf else torch_session(source) as ask:
+    with gguf_session(source, gguf, loras) if gguf else torch_session(source) as ask:
         for question in questions or _typed_lines():
             print_answers(question, ask(question))
 

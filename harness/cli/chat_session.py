@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,13 +51,14 @@ def torch_session(source: Source) -> Iterator[Ask]:
 
 
 @contextmanager
-def gguf_session(source: Source, file: Path) -> Iterator[Ask]:
-    """Load a GGUF file in llama.cpp, and yield a function that asks it."""
+def gguf_session(source: Source, file: Path, loras: Sequence[Path] = ()) -> Iterator[Ask]:
+    """Load a GGUF file and adapters in llama.cpp, and yield a function that asks the file alone and with each."""
     from harness.engine.generation.backends import llama_cpp_chat
 
     check_binding()
-    chat = llama_cpp_chat(file, source.run.suite.decoding)
-    yield lambda question: ((file.name, chat(_messages(source, question))),)
+    chats = llama_cpp_chat(file, source.run.suite.decoding, loras)
+    models = [(path.name, chat) for path, chat in zip((file, *loras), chats, strict=True)]
+    yield lambda question: tuple((name, chat(_messages(source, question))) for name, chat in models)
 
 
 def _messages(source: Source, question: str) -> tuple[Message, ...]:

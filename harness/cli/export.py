@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from harness.cli.options import PATH, QUIET, RUN, TRAINING_SEED, VARIANT, progress_printer
+from harness.cli.options import PATH, QUIET, RUN, TRAINING_SEED, progress_printer
 from harness.cli.output import echo
 from harness.core.wording import listed
 
@@ -70,19 +70,20 @@ def _flag(name: str) -> str:
 
 @click.command(cls=_ExportCommand)
 @RUN
-@VARIANT
+@click.argument("variants", metavar="VARIANT...", nargs=-1, required=True)
 @TRAINING_SEED
 @click.option(
     "--output", type=PATH, metavar="DIR", help="Directory for the result (default: a new one in RUN/exports)."
 )
 @QUIET
 def export(
-    run: Path, variant: str, kind: str, seed: int | None, output: Path | None, quiet: bool, **given: Any
+    run: Path, variants: tuple[str, ...], kind: str, seed: int | None, output: Path | None, quiet: bool, **given: Any
 ) -> None:
     """Export a variant: adapter, merged model, GGUF, Hub ...
 
     RUN is the directory of a run. VARIANT is the name of a variant, or any part of the name that identifies
-    it. An export needs no GPU. If it is interrupted, run the same command again to continue.
+    it; several are exported one after the other. An export needs no GPU. If it is interrupted, run the same
+    command again to continue.
     """
     from harness.engine.log_filters import hide_library_messages
     from harness.engine.merging import check_adapter, merge
@@ -98,10 +99,10 @@ def export(
     hide_library_messages()
     store, cache = find_run(run), Cache(CACHE)
     with store.locked(), cache.in_use(store.root):
-        source = find(store, variant, seed, cache)
+        sources = [find(store, variant, seed, cache) for variant in variants]
         engine = EngineFunctions(merge, check_adapter)
-        made = exporter.make(ExportRequest(run, store, source, output, engine, progress_printer(quiet)), options)
-    echo(made)
+        for source in sources:
+            echo(exporter.make(ExportRequest(run, store, source, output, engine, progress_printer(quiet)), options))
 
 
 def _check_options(kind: str) -> None:

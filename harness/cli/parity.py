@@ -21,7 +21,8 @@ def parity(run: Path, variant: str, seed: int | None, llama_cpp: Path | None, al
 
     RUN is the directory of a run. VARIANT is the name of a variant, or any part of the name that identifies
     it. The model answers the suite's prompts in each stage of an export: NF4 base with adapter, merged,
-    reloaded from disk, and GGUF in f16, q8_0 and q4_k_m. The command lists the assertions whose verdict
+    reloaded from disk, and GGUF in f16, q8_0 and q4_k_m; in f16 and q4_k_m, also the adapter's GGUF file over
+    the base model's. The command lists the assertions whose verdict
     changes, and the stage at which it does. The result is saved in RUN/parity and shown in the report.
     """
     from harness.cli.parity_check import check_parity

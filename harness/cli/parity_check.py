@@ -8,15 +8,17 @@ from pathlib import Path
 from harness.core.errors import ExportError
 from harness.core.export import GgufType
 from harness.core.parity import Parity, Stage
-from harness.export.llama_cpp import check_binding, converter
+from harness.export.llama_cpp import LORA_CONVERTER, check_binding, converter
 from harness.export.parity_record import questions, store_parity
 from harness.export.source import Source, evaluation_machine, saved_base
-from harness.export.targets.gguf import GgufRequest, to_gguf
+from harness.export.targets.gguf import GgufRequest, base_to_gguf, to_gguf
+from harness.export.targets.gguf_lora import to_gguf_lora
 from harness.export.targets.merged import MergeRequest, merge_of, to_merged
 from harness.storage.runs import RunStore
 
 Printer = Callable[[str], None]
 _GGUF_TYPES = {Stage.F16: GgufType.F16, Stage.Q8_0: GgufType.Q8_0, Stage.Q4_K_M: GgufType.Q4_K_M}
+_LORA_TYPES = {Stage.F16_LORA: GgufType.F16, Stage.Q4_K_M_LORA: GgufType.Q4_K_M}
 
 
 def check_parity(
@@ -52,13 +54,24 @@ def check_parity(
 
 def _gguf_files(
     source: Source, merged: Path, folder: Path, llama_cpp: Path | None, show_progress: Printer
-) -> dict[Stage, Path]:
-    """The GGUF file of each stage; empty, with a notice, if llama.cpp is not installed."""
+) -> dict[Stage, tuple[Path, Path | None]]:
+    """The GGUF files of each stage, in the order of the stages; empty, with a notice, if llama.cpp is not installed."""
+    from harness.engine.merging import check_adapter, merge
+
     try:
         converter(llama_cpp)
+        converter(llama_cpp, LORA_CONVERTER)
         check_binding()
     except ExportError as error:
         show_progress(f"Without GGUF stages: {error}")
         return {}
-    requests = {stage: GgufRequest(kind, llama_cpp=llama_cpp) for stage, kind in _GGUF_TYPES.items()}
-    return {stage: to_gguf(source, merged, folder, request) for stage, request in requests.items()}
+    requests = {stage: GgufRequest(kind, llama_cpp=llama_cpp) for stage, kind in (_GGUF_TYPES | _LORA_TYPES).items()}
+    bare = to_merged(source.bare, folder, MergeRequest(), merge=merge, show_progress=show_progress)
+    lora = to_gguf_lora(source, folder, llama_cpp=llama_cpp, check=check_adapter)
+    files: dict[Stage, tuple[Path, Path | None]] = {}
+    for stage in (each for each in Stage if each in requests):
+        if stage in _LORA_TYPES:
+            files[stage] = (base_to_gguf(source.bare, bare, folder, requests[stage]), lora)
+        else:
+            files[stage] = (to_gguf(source, merged, folder, requests[stage]), None)
+    return files

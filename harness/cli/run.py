@@ -36,7 +36,22 @@ if TYPE_CHECKING:
 TRIAL_FAILED = 3
 
 
-@click.command()
+_SLURM = "--slurm-"
+
+
+class _RunCommand(click.Command):
+    """Reads `--slurm-partition=gpu` as `--slurm-OPTION=partition=gpu`, because only sbatch knows all of its options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_as_value(word) for word in args])
+
+
+def _as_value(word: str) -> str:
+    name = word.removeprefix(_SLURM)
+    return f"{_SLURM}OPTION={name}" if word.startswith(_SLURM) and not name.startswith("OPTION") else word
+
+
+@click.command(cls=_RunCommand)
 @SUITE
 @GRID
 @MODELS
@@ -81,9 +96,16 @@ TRIAL_FAILED = 3
     type=click.Choice(sorted(each.value for each in ExecutorName)),
     default=ExecutorName.LOCAL.value,
     show_default=True,
-    help="Where workers run: on this machine, or on the nodes of a Ray cluster.",
+    help="Where workers run: on this machine, or on the nodes of a Ray or a Slurm cluster.",
 )
 @click.option("--address", metavar="HOST:PORT", help="Address of the Ray cluster (default: as `ray status` finds it).")
+@click.option(
+    f"{_SLURM}OPTION",
+    "slurm",
+    multiple=True,
+    metavar="VALUE",
+    help="Any long option of Slurm's program sbatch, such as --slurm-partition=gpu; repeatable.",
+)
 @GPUS
 @WORKERS
 @WIDTH
@@ -136,6 +158,7 @@ def run(
     engine: str,
     executor: str,
     address: str | None,
+    slurm: tuple[str, ...],
     gpus: str | None,
     workers: int | None,
     width: int,
@@ -191,7 +214,9 @@ def run(
     )
 
     def executor_that_shows(show: Callable[[str], None] | None) -> Executor:
-        return executor_for(executor, request.profile, gpus=gpus, workers=workers, address=address, show=show)
+        return executor_for(
+            executor, request.profile, gpus=gpus, workers=workers, address=address, slurm=slurm, show=show
+        )
 
     failures = run_models(
         request, models, executor_that_shows, track=track, quiet=quiet, verbose=verbose, as_json=as_json

@@ -12,3 +12,5 @@ class ExecutorName(StrEnum):
     """Worker processes on this machine."""
     RAY = "ray"
     """Tasks on a Ray cluster."""
+    SLURM = "slurm"
+    """Jobs on a Slurm cluster."""

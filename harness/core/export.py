@@ -15,7 +15,8 @@ class ExportKind(StrEnum):
     ADAPTER = "adapter"
     MERGED = "merged"
     GGUF = "gguf"
-    NOTEBOOK = "notebook"
+    GGUF_LORA = "gguf-lora"
+    OLLAMA = "ollama"
     HUB = "hub"
 
 

@@ -15,8 +15,12 @@ class Stage(StrEnum):
     MERGED = "merged"
     RELOADED = "reloaded from disk"
     F16 = "GGUF f16"
+    F16_LORA = "GGUF f16 + LoRA"
+    """The adapter's GGUF file over that of the base, in half precision."""
     Q8_0 = "GGUF q8_0"
     Q4_K_M = "GGUF q4_k_m"
+    Q4_K_M_LORA = "GGUF q4_k_m + LoRA"
+    """The adapter's GGUF file over that of the quantised base. In the stage before, adapter and base are quantised."""
 
 
 @dataclass(frozen=True)

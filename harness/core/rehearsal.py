@@ -6,36 +6,18 @@ is trained. Answers that would teach a bad habit are left out. Each trial draws 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from harness.core.answers import Answer
 from harness.core.hashing import digest
 from harness.core.measurement import PhaseCost
+from harness.core.rehearsal_answers import LeftOut
 from harness.core.settings import Plan, Quantization, Settings
 from harness.core.suite import Decoding, Example, Message
 from harness.core.wording import listed, plural
 
 DECODING = Decoding(max_new_tokens=96)
 """How the base model answers: greedily, and with at most 96 tokens, because long rows cost time in every epoch."""
-_SEQUENCE = 4
-"""Length in words of the sequences that are counted to find repetition."""
-_MOST = 2
-"""How often such a sequence, or the same word in a row, may occur."""
-_WORD = re.compile(r"\w+")
-
-
-class LeftOut(StrEnum):
-    """Why an answer of the base model is not used as a training row."""
-
-    EMPTY = "empty"
-    CUT = "cut"
-    REPEATS = "repeats"
-    UNWRITABLE = "unwritable"
-
-
 _REASONS = {
     LeftOut.EMPTY: "are empty",
     LeftOut.CUT: "did not end within {} tokens",
@@ -115,24 +97,10 @@ def draw(rows: Sequence[RehearsalRow], settings: Settings, seed: int) -> tuple[R
     The rows are ordered by a digest of seed and prompt. Under one seed, more rehearsal therefore adds rows and replaces
     none, so that two variants differ only in the number of rows.
     """
-    ordered = sorted(fitting(rows, settings.max_length), key=lambda row: digest(["rehearsal", seed, row.messages[:-1]]))
+    ordered = sorted(fitting(rows, settings.max_length), key=lambda row: place(row.messages[:-1], seed))
     return tuple(ordered[: settings.rehearsal])
 
 
-def fault(answer: Answer) -> LeftOut | None:
-    """Return why an answer would be a bad training row; None if it is a good one."""
-    if not answer.text.strip():
-        return LeftOut.EMPTY
-    if answer.truncated:
-        return LeftOut.CUT
-    return LeftOut.REPEATS if repeats_itself(answer.text) else None
-
-
-def repeats_itself(text: str) -> bool:
-    """Whether a text rambles: a sequence of four words, or one word in a row, occurs more than twice."""
-    words = _WORD.findall(text.casefold())
-    pieces = [tuple(words[at : at + _SEQUENCE]) for at in range(len(words) - _SEQUENCE + 1)]
-    if any(pieces.count(piece) > _MOST for piece in set(pieces)):
-        return True
-    in_a_row = zip(*(words[start:] for start in range(_MOST + 1)), strict=False)
-    return any(len(set(same)) == 1 for same in in_a_row)
+def place(messages: tuple[Message, ...], seed: int) -> str:
+    """Return a key that orders the prompts under a seed: the trial draws the good answers to the first ones."""
+    return digest(["rehearsal", seed, messages])

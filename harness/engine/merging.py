@@ -46,7 +46,7 @@ class Merge:
     """A merged model whose tensors are computed on request, in the form that `harness.export.shards` reads."""
 
     base: Path
-    adapter: Path
+    adapter: Path | None
     specs: tuple[TensorSpec, ...]
     sources: Mapping[str, str]
     """For every tensor of the result, the name of the base's tensor that it is made from.
@@ -112,17 +112,20 @@ class Merge:
 
     @cached_property
     def _adapter(self) -> Any:
+        if self.adapter is None:
+            raise TypeError("a base without an adapter has no updates")
         return _open(self.adapter / "adapter_model.safetensors")
 
 
 def merge(
-    model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool, saved: Path | None = None
+    model: ModelRef, adapter: Path | None, *, dtype: str, compute_dtype: str, nf4: bool, saved: Path | None = None
 ) -> Merge:
     """Prepare the merge of `model` and `adapter` into one model with weights in `dtype`.
 
     If `compute_dtype` is the run's, and `nf4` is true if the run quantised the layers, the result is the model that the
     run evaluated. If `compute_dtype` is empty, the update is added to the published weights. `saved` is the folder of
-    the run's saved quantised base; if it is given, the published weights are not read.
+    the run's saved quantised base; if it is given, the published weights are not read. Without an adapter, the result
+    is the base with those weights.
 
     Raises:
         ModelError: the base's files do not have the tensors of its architecture.
@@ -132,9 +135,8 @@ def merge(
     saved = None if _has_experts(described) else saved
     names, shapes = _names(described, model, saved)
     matrices = _linear_names(described)
-    with_adapter = _with_adapter(described, adapter)
-    updates = _updates(with_adapter, adapter)
     tied = dict(described.all_tied_weights_keys)
+    updates = _updates(_with_adapter(described, adapter), adapter) if adapter else {}
     separate = [name for name in updates if name in tied]
     sources = {name: name for name in names} | {name: tied[name] for name in separate}
     return Merge(

@@ -58,8 +58,8 @@ class StageInputs:
     adapter: Path
     merge: Tensors
     reloaded: ModelRef
-    files: dict[Stage, Path]
-    """The exported GGUF file of each stage that has one."""
+    files: dict[Stage, tuple[Path, Path | None]]
+    """The exported GGUF file of each stage that has one, and the file of the adapter that is loaded onto it, if any."""
 
 
 def answer_stages(
@@ -83,8 +83,8 @@ def answer_stages(
     with _enough_memory(inputs, Stage.RELOADED):
         found = _reloaded(inputs, questions)
     yield found
-    for stage, file in inputs.files.items():
-        with open_gguf(file, of_run.tokenizer, of_run.ends, inputs.machine.threads) as backend:
+    for stage, (file, lora) in inputs.files.items():
+        with open_gguf(file, of_run.tokenizer, of_run.ends, inputs.machine.threads, lora) as backend:
             found = questions.ask(stage, backend)
         yield found
 

@@ -1,19 +1,22 @@
-"""Finds or installs llama.cpp's converter to GGUF, and runs commands in a child process.
+"""Finds or installs llama.cpp's converters to GGUF, and runs commands in a child process.
 
-The converter is in the source distribution of llama-cpp-python, but not in its wheel. pip downloads the source once and
-checks its hash. llama.cpp's Python binding, which quantises and generates, is built from the same source.
+The converters, of models and of LoRA adapters, are in the source distribution of llama-cpp-python, but not in its
+wheel. pip downloads the source once and checks its hash. llama.cpp's Python binding, which quantises and generates, is
+built from the same source.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +26,8 @@ from harness.core.errors import ExportError
 VERSION = "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 CONVERTER = "convert_hf_to_gguf.py"
-_CONVERTER_FILES = (CONVERTER, "conversion", "gguf-py", "LICENSE")
+LORA_CONVERTER = "convert_lora_to_gguf.py"
+_CONVERTER_FILES = (CONVERTER, LORA_CONVERTER, "conversion", "gguf-py", "LICENSE")
 _TOKENIZERS = "sentencepiece"
 """Package that the converter needs to read the tokenizers of Llama 2, Mistral and others."""
 _SET_UP = "Install it with `harness doctor --install-llama-cpp` (building takes about 8 minutes on two cores)"
@@ -32,22 +36,22 @@ Run = Callable[[Sequence[str]], None]
 """A function that runs a command, and raises an ExportError if the command fails."""
 
 
-def converter(given: Path | None = None) -> Path:
-    """Path of llama.cpp's converter: in the folder `given`, else on PATH, else in `home()`.
+def converter(given: Path | None = None, script: str = CONVERTER) -> Path:
+    """Path of a converter of llama.cpp: in the folder `given`, else on PATH, else in `home()`.
 
     Raises:
         ExportError: the converter is not found.
     """
     if given is not None:
-        if (given / CONVERTER).is_file():
-            return given / CONVERTER
+        if (given / script).is_file():
+            return given / script
         remedy = "Name a checkout of llama.cpp. To make one: git clone https://github.com/ggml-org/llama.cpp"
-        raise ExportError(f"there is no {CONVERTER} in {given}", remedy=remedy)
-    on_path = programs.which(CONVERTER)
-    found = Path(on_path) if on_path else home() / CONVERTER
+        raise ExportError(f"there is no {script} in {given}", remedy=remedy)
+    on_path = programs.which(script)
+    found = Path(on_path) if on_path else home() / script
     if not found.is_file():
         remedy = f"{_SET_UP}, or name a checkout of llama.cpp with --llama-cpp."
-        raise ExportError("llama.cpp's converter is not on this machine", remedy=remedy)
+        raise ExportError(f"llama.cpp's {script} is not on this machine", remedy=remedy)
     return found
 
 
@@ -68,6 +72,37 @@ def check_binding() -> None:
         raise ExportError("llama.cpp's Python binding, llama-cpp-python, is not installed", remedy=remedy)
 
 
+@contextmanager
+def vocabulary(file: Path) -> Iterator[Callable[[str], list[int]]]:
+    """Load the tokenizer of a GGUF file, without weights, and yield a function that tokenizes a text.
+
+    Like llama.cpp's programs, it puts the token before the text that the file asks for, if any.
+
+    Raises:
+        ExportError: llama.cpp cannot read the file.
+    """
+    import llama_cpp
+
+    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)  # the binding prints warnings as errors
+    options = llama_cpp.llama_model_default_params()
+    options.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(file).encode(), options)
+    if not model:
+        raise ExportError(f"llama.cpp cannot read {file}", remedy="Delete its folder and export it again.")
+    known = llama_cpp.llama_model_get_vocab(model)
+
+    def tokenise(text: str) -> list[int]:
+        given = text.encode()
+        ids = (llama_cpp.llama_token * (len(given) + 8))()  # at most one for each byte, and those around the text
+        count = llama_cpp.llama_tokenize(known, given, len(given), ids, len(ids), True, True)
+        return list(ids[: max(0, count)])
+
+    try:
+        yield tokenise
+    finally:
+        llama_cpp.llama_model_free(model)
+
+
 def installed(package: str) -> bool:
     """Whether a package is installed in this Python environment."""
     return importlib.util.find_spec(package) is not None
@@ -85,8 +120,15 @@ def check_tokenizer(folder: Path, installed: Callable[[str], bool] = installed) 
         raise ExportError(what, remedy=remedy)
 
 
-def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> Path:
-    """Install llama.cpp's converter and Python binding from the pinned source, unless both are installed.
+def has_binding() -> bool:
+    """Whether the binding's pinned version and the package for tokenizers are installed."""
+    return installed(_TOKENIZERS) and _installed_version() == VERSION
+
+
+def install(
+    show_progress: Callable[[str], None], *, run: Run | None = None, has_binding: Callable[[], bool] = has_binding
+) -> Path:
+    """Install llama.cpp's converters and Python binding from the pinned source, what is missing of them.
 
     Returns `home()`. The converter's other dependencies are installed with the binding.
 
@@ -94,17 +136,19 @@ def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> 
         ExportError: there is no C++ compiler, or pip cannot download or build the source.
     """
     run = run or command
-    has_converter = (home() / CONVERTER).is_file() and installed(_TOKENIZERS)
-    if has_converter and _installed_version() == VERSION:
+    built = has_binding()
+    if built and all((home() / script).is_file() for script in (CONVERTER, LORA_CONVERTER)):
         show_progress(f"llama.cpp is set up: {home()}")
         return home()
-    _check_compiler()
+    if not built:
+        _check_compiler()
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         show_progress(f"downloading the source of llama-cpp-python {VERSION}")
         source = _fetch(Path(folder), run)
         _keep_converter(source)
-        show_progress("building its binding (about 8 minutes on two cores)")
-        run(programs.python("-m", "pip", "install", _TOKENIZERS, str(source)))
+        if not built:
+            show_progress("building its binding (about 8 minutes on two cores)")
+            run(programs.python("-m", "pip", "install", _TOKENIZERS, str(source)))
     show_progress(f"llama.cpp is set up: {home()}")
     return home()
 
@@ -139,7 +183,7 @@ def _fetch(folder: Path, run: Run) -> Path:
 
 
 def _keep_converter(source: Path) -> None:
-    """Copy the converter's files from the source archive to `home()`, in one step."""
+    """Copy the converters' files from the source archive to `home()`, in one step."""
     home().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home().parent, prefix=".partial-") as beside, tarfile.open(source) as archive:
         partial = Path(beside) / "made"

@@ -159,7 +159,8 @@ def _usage(source: Source, repository: str) -> str:
     return (
         f"## How to use it\n\n{fenced(code, 'python')}\n\n{differs}"
         f"transformers loads an adapter onto {markdown(model.name)} with PEFT, which must be installed.\n\n"
-        "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
+        "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf` (`--to gguf-lora` converts the "
+        "adapter alone, and `--to ollama` writes a Modelfile for Ollama):\n\n"
         f"{fenced(llama_cli_command(source, Path('FILE.gguf')), 'sh')}\n\n"
         f"llama.cpp: {INSTALL_HINT}. {CHAT_HINT}"
     )

@@ -1,10 +1,13 @@
-"""Output folders of exports: filled under a temporary name, and renamed when every file is written."""
+"""Output folders of exports: filled under a temporary name, and renamed when every file is written.
+
+Files that several exports share, a base and its adapters, are added to one folder, one by one (`add`).
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +42,9 @@ def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
     with writing(made):
         made.mkdir(parents=True, exist_ok=True)
         for path in made.iterdir():
-            if path.name not in keep:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in keep:
                 path.unlink()
     return made
 
@@ -52,12 +57,17 @@ def existing(final: Path, record: ExportRecord) -> bool:
     """
     if not final.exists():
         return False
-    if (final / RECORD).is_file():
-        found = read_record(final / RECORD, ExportRecord)
-        if replace(found, versions={}) == replace(record, versions={}):  # the library versions may differ
-            return True
+    if _holds(final / RECORD, record):
+        return True
     remedy = "Delete it, or name another directory with --output."
     raise StoreError(f"{final} exists and contains something else", remedy=remedy)
+
+
+def _holds(path: Path, record: ExportRecord) -> bool:
+    """Whether a file holds this record. The versions of libraries may differ."""
+    if not path.is_file():
+        return False
+    return replace(read_record(path, ExportRecord), versions={}) == replace(record, versions={})
 
 
 def copy(files: Iterable[Path], folder: Path) -> None:
@@ -84,3 +94,37 @@ def commit(folder: Path, final: Path, record: ExportRecord, known: Mapping[str, 
     write_text(folder / MANIFEST, "".join(lines))
     with writing(final):
         os.replace(folder, final)
+
+
+def add(file: Path, needed: int, record: ExportRecord, write: Callable[[Path], None]) -> Path:
+    """Add a file to a folder that several exports share, unless this export is there already, and return its path.
+
+    `write` writes the path that it is given, in a temporary folder. The record is stored beside the file as
+    `NAME.json`. The folder's manifest lists both; other files of the folder are left alone.
+
+    Raises:
+        StoreError: the disk has too little space, or the folder has another file of this name.
+    """
+    described, digests = file.with_name(f"{file.name}.json"), _digests(file.parent)
+    if file.exists() and not _holds(described, record):
+        remedy = "Delete it, or name another directory with --output."
+        raise StoreError(f"{file} exists and is of another export", remedy=remedy)
+    if file.exists() and file.name in digests:
+        return file
+    if not file.exists():
+        made = begin(file, needed)
+        write(made / file.name)
+        write_record(described, record)
+        with writing(file):
+            os.replace(made / file.name, file)
+        shutil.rmtree(made)
+    digests |= {path.name: file_digest(path) for path in (file, described)}
+    write_text(file.with_name(MANIFEST), "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
+    return file
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The digests in a folder's manifest, by file name; empty if it has none."""
+    manifest = folder / MANIFEST
+    lines = manifest.read_text(encoding="utf-8").splitlines() if manifest.is_file() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -35,7 +35,7 @@ class Merger(Protocol):
     """The signature of `harness.engine.merging.merge`."""
 
     def __call__(
-        self, model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool, saved: Path | None
+        self, model: ModelRef, adapter: Path | None, *, dtype: str, compute_dtype: str, nf4: bool, saved: Path | None
     ) -> Mergeable: ...
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from harness.export.protocol import Exporter
-from harness.export.targets import adapter, gguf, hub, merged, notebook
+from harness.export.targets import adapter, gguf, gguf_lora, hub, merged, ollama
 
 EXPORTERS: tuple[Exporter[Any], ...] = (
     adapter.EXPORTER,
     merged.EXPORTER,
     gguf.EXPORTER,
-    notebook.EXPORTER,
+    gguf_lora.EXPORTER,
+    ollama.EXPORTER,
     hub.EXPORTER,
 )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.core.device_profiles import AUTO
 from harness.core.errors import StoreError, UsageError
 from harness.core.machine import Machine
 from harness.core.model import ModelRef
+from harness.core.names import BASE
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.settings import Quantization, Settings, Variant
+from harness.core.suite import Suite
 from harness.core.training_outcome import Status
 from harness.hardware.environment import STACK, machine
 from harness.models.resolving import check_same
@@ -29,7 +31,7 @@ class Source:
     variant: Variant
     seed: int
     training: str
-    """Key of the adapter in the cache."""
+    """Key of the adapter in the cache; empty for the base model without an adapter."""
     cache: Cache
 
     @property
@@ -50,15 +52,36 @@ class Source:
         return self.settings.quantization is Quantization.NF4
 
     @property
+    def bare(self) -> Source:
+        """The base model without an adapter, as the run evaluated it beside this variant."""
+        settings = Settings(quantization=self.settings.quantization)
+        return replace(self, variant=Variant(BASE, BASE, settings), seed=0, training="")
+
+    @property
     def label(self) -> str:
         """The variant's name and seed as part of a file name; other characters become hyphens."""
-        plain = _part_of_name(self.variant.name.replace("=", "-").replace("_", "-"))
-        return f"{plain or self.variant.id}-seed{self.seed}"
+        return training_label(self.variant, self.seed) if self.training else BASE
+
+    @property
+    def model_label(self) -> str:
+        """The last part of the base model's name as part of a file name."""
+        return _part_of_name(PurePosixPath(self.model.name).name) or "model"
 
     @property
     def suite_label(self) -> str:
-        """The suite's name as part of a file name. A run that somebody else made may name it `../../x`."""
-        return _part_of_name(self.run.suite.name) or "suite"
+        """The suite's name as part of a file name."""
+        return suite_label(self.run.suite)
+
+
+def training_label(variant: Variant, seed: int) -> str:
+    """Return a variant's name and a seed as part of a file name; other characters become hyphens."""
+    plain = _part_of_name(variant.name.replace("=", "-").replace("_", "-"))
+    return f"{plain or variant.id}-seed{seed}"
+
+
+def suite_label(suite: Suite) -> str:
+    """Return a suite's name as part of a file name. A run that somebody else made may name it `../../x`."""
+    return _part_of_name(suite.name) or "suite"
 
 
 def _part_of_name(text: str) -> str:
@@ -79,7 +102,7 @@ def find(store: RunStore, variant: str, seed: int | None, cache: Cache) -> Sourc
     run = store.manifest()
     found = pick(run.plan.variants, variant)
     wanted = run.plan.seeds[0] if seed is None else seed
-    record = _trained([r for r in store.records() if r.variant == found.id], found, wanted)
+    record = trained([r for r in store.records() if r.variant == found.id], found, wanted)
     training = record.training.id if record.training else ""
     folder = cache.adapter(training)
     if not folder.is_dir():
@@ -96,18 +119,18 @@ def check_base(source: Source) -> None:
         UsageError: the base model has random weights, so it has no files.
         ModelError: files are missing or have changed.
     """
-    check_real(source)
+    check_weights(source.model)
     check_same(source.model)
 
 
-def check_real(source: Source) -> None:
-    """Check that the base model has trained weights.
+def check_weights(model: ModelRef) -> None:
+    """Check that a base model has trained weights.
 
     Raises:
         UsageError: the base model has random weights.
     """
-    if source.model.shape_only:
-        what = f"{source.model.name} has random weights, so there is nothing to export"
+    if model.shape_only:
+        what = f"{model.name} has random weights, so there is nothing to export"
         raise UsageError(what, remedy="Run the benchmark on a real model.")
 
 
@@ -136,11 +159,16 @@ def pick(variants: Sequence[Variant], name: str) -> Variant:
     if len(part) == 1:
         return part[0]
     listed = ", ".join(repr(v.name) for v in part or variants)
-    what = f"{name!r} names {len(part)} variants" if part else f"the run has no variant {name!r}"
+    what = f"{name!r} names {len(part)} variants" if part else f"there is no variant {name!r}"
     raise UsageError(what, remedy=f"Name one of: {listed}.")
 
 
-def _trained(records: Sequence[TrialRecord], variant: Variant, seed: int) -> TrialRecord:
+def trained(records: Sequence[TrialRecord], variant: Variant, seed: int) -> TrialRecord:
+    """Return the record of a variant's training under a seed.
+
+    Raises:
+        UsageError: it was not trained under this seed.
+    """
     good = [r for r in records if r.status is Status.SUCCEEDED and r.training]
     found = next((r for r in good if r.seed == seed), None)
     if found:

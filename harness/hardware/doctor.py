@@ -163,10 +163,10 @@ def findings(given: Facts, profile: Profile) -> tuple[Finding, ...]:
 def _python(given: Facts, _: Profile) -> Iterator[Finding]:
     major, minor = given.python
     text = f"Python {major}.{minor}"
-    if (3, 11) <= given.python < (3, 13):
+    if given.python >= (3, 11):
         yield Finding(Level.FINE, text)
     else:
-        yield Finding(Level.PROBLEM, f"{text} is not supported", "Use Python 3.11 or 3.12.")
+        yield Finding(Level.PROBLEM, f"{text} is not supported", "Use Python 3.11 or newer.")
 
 
 def _libraries(given: Facts, _: Profile) -> Iterator[Finding]:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from harness.core import programs
 from harness.core.errors import ModelError
@@ -20,6 +19,7 @@ from harness.core.hashing import digest, file_digest
 from harness.core.model import ConvertedModel, ModelRef
 from harness.models import smollm2
 from harness.models.gguf import ROPE_FACTORS, Header, read_header
+from harness.models.gguf_facts import facts
 from harness.models.gguf_rope import rope_scaling
 from harness.models.peculiarities import peculiarities
 from harness.storage.cache import Cache
@@ -91,19 +91,6 @@ def convert(file: Path, header: Header, folder: Path) -> None:
     done = programs.run(command, changes={"HF_HUB_OFFLINE": "1"}, given=json.dumps(facts(header)))
     if done.returncode:
         raise _refusal(file, done)
-
-
-def facts(header: Header) -> dict[str, Any]:
-    """Return the arguments of `harness.engine.gguf_conversion.convert`, which come from the header."""
-    return {
-        "dtype": header.dtype,
-        "weights": header.weights,
-        "special_tokens": header.special_tokens,
-        "end_tokens": header.end_tokens,
-        "chat_template": header.chat_template,
-        "space_prefix": header.space_prefix,
-        "rope_scaling": rope_scaling(header) or {},
-    }
 
 
 def _refusal(file: Path, done: subprocess.CompletedProcess[str]) -> ModelError:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from harness.core.answers import Answer
 from harness.core.errors import HarnessError, SuiteError
-from harness.core.rehearsal import LeftOut, RehearsalRow, fault
+from harness.core.rehearsal import RehearsalRow
+from harness.core.rehearsal_answers import LeftOut, fault
 from harness.core.suite import Example, Message
 from harness.models.token_lengths import lengths
 from harness.models.tokenizer_files import TokenizerFiles, read_tokenizer

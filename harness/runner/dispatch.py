@@ -26,7 +26,7 @@ from harness.core.settings import Quantization
 from harness.core.training_outcome import Status
 from harness.runner.budget import Budget
 from harness.runner.composition import Composition
-from harness.runner.executors.protocol import Executor, Place
+from harness.runner.executors.protocol import Executor, Place, located
 from harness.runner.jobs import Jobs
 from harness.runner.recorder import Recorder
 from harness.runner.trial_timer import TrialTimer
@@ -388,6 +388,8 @@ class _Worker:
         self.activity = _ACTIVITIES.get(event.kind, self.activity)
         if event.kind is EventKind.REFUSED:
             raise EngineError(event.message)
+        if event.kind is EventKind.FINISHED:
+            event = located(event, self.place.name)
         if event.kind is EventKind.FINISHED and event.trial:
             self.recorder.finish(self._items[event.trial], event, self.log)
         elif event.kind is EventKind.FINISHED:

@@ -1,10 +1,11 @@
-"""Makes the job file of a worker: the trainings and prompts of work items that have no record yet."""
+"""Makes the jobs of workers: the trainings and prompts of work items that have no record yet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from harness.core.job import Job, Prompt, Snapshot, Task
 from harness.core.model import AdapterRef
@@ -99,6 +100,32 @@ class Jobs:
         """The prompts that have no answer in the cache. A prompt that several cases share appears once."""
         known = item.known(self._cache.answers(item.training))
         return tuple({prompt.key: prompt for prompt in item.all_prompts if prompt.key not in known}.values())
+
+
+def unfinished(job: Job, finished: Container[str]) -> Job:
+    """Return what is left of a job that was interrupted: its tasks without those of the `finished` trials.
+
+    Trainings that succeeded and prompts that were answered are in the cache, and are left out, too.
+    """
+    cache = Cache(Path(job.cache))
+    return replace(job, tasks=tuple(_left_of(task, cache) for task in job.tasks if task.trial not in finished))
+
+
+def _left_of(task: Task, cache: Cache) -> Task:
+    found = cache.training(task.training) if task.train else None
+    train = task.train and (found is None or found.status is not Status.SUCCEEDED)
+    return replace(
+        task,
+        train=train,
+        resume=task.resume if train else "",
+        prompts=_unanswered(task.training, task.prompts, cache),
+        timeline=tuple(replace(each, prompts=_unanswered(each.id, each.prompts, cache)) for each in task.timeline),
+    )
+
+
+def _unanswered(training: str, prompts: Sequence[Prompt], cache: Cache) -> tuple[Prompt, ...]:
+    known = {answer.key for made in cache.answers(training) for answer in made.answers}
+    return tuple(prompt for prompt in prompts if prompt.key not in known)
 
 
 def import_adapter(cache: Cache, name: str, adapter: AdapterRef) -> None:

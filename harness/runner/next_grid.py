@@ -10,7 +10,7 @@ from harness.analysis.next_trials import NextSteps, next_steps, unfinished
 from harness.core.errors import UsageError
 from harness.core.run import RunManifest
 from harness.report import terminal
-from harness.storage.files import write_text
+from harness.storage.files import is_free, write_text
 from harness.storage.runs import RunStore, find_run
 from harness.suites.grids.writing import GridRow, grid_text
 
@@ -67,7 +67,7 @@ def _folder(run: RunManifest, store: RunStore) -> Path:
 def _free(folder: Path, text: str) -> Path:
     """Return the first of next.yaml, next-2.yaml, ... that does not exist or has this text already."""
     number = 1
-    while not _is_free(path := folder / f"{NAME}{'' if number == 1 else f'-{number}'}.yaml", text):
+    while not is_free(path := folder / f"{NAME}{'' if number == 1 else f'-{number}'}.yaml", text):
         number += 1
     return path
 
@@ -75,15 +75,9 @@ def _free(folder: Path, text: str) -> Path:
 def _given(path: Path, text: str) -> Path:
     if path.suffix != ".yaml":
         raise UsageError(f"{path} is no grid", remedy="Name a file that ends in .yaml, such as next.yaml.")
-    if not _is_free(path, text):
+    if not is_free(path, text):
         raise UsageError(f"{path} exists already", remedy="Name another file with --output, or remove this one.")
     return path
-
-
-def _is_free(path: Path, text: str) -> bool:
-    if not path.exists() and not path.is_symlink():
-        return True
-    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text
 
 
 # --- the command -------------------------------------------------------------------------------------------------

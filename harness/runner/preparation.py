@@ -58,7 +58,7 @@ def prepare(
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     if plan.search:
         check_optuna()
-    _check_trainable(suite)
+    check_trainable(suite)
     check_steps(suite, plan)
     rehearsal = rehearsal_of(suite, plan)
     model = resolve(request.model, conversions=Conversions(report=report))
@@ -125,7 +125,12 @@ def _check_tokens(suite: Suite, plan: Plan, model: ModelRef) -> TurnTokens | Non
     return None if isinstance(found, str) else found
 
 
-def _check_trainable(suite: Suite) -> None:
+def check_trainable(suite: Suite) -> None:
+    """Check that a suite has training rows and main cases.
+
+    Raises:
+        SuiteError: it has none.
+    """
     place = Place(str(Path(suite.folder) / suite.file))
     if not suite.examples:
         remedy = "Put a train.jsonl beside it, or name a file with `train: file://NAME`."

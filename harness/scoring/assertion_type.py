@@ -120,6 +120,8 @@ class AssertionType:
     needs: frozenset[Need] = frozenset()
     extra: Extra | None = None
     """The package that the judge needs and that is not always installed; None if there is none."""
+    packages: tuple[str, ...] = ()
+    """The packages, by their names for pip, that the judge imports."""
 
     def read(self, written: str, value: Any) -> Any:
         """Validate a value and convert it for the judge; error messages begin with the type as it was `written`."""

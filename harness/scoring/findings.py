@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.answers import Answer
-from harness.core.hashing import digest
-from harness.core.judges import Question, Reply
 from harness.core.scores import Check
 from harness.core.suite import Case
+
+if TYPE_CHECKING:
+    from harness.core.judges import Question, Reply
 
 Pair = tuple[str, str]
 SHOWN = 60
@@ -91,6 +92,8 @@ class Opinions:
 
 def pair_key(pair: Pair) -> str:
     """Return the key under which the similarity of two texts is stored."""
+    from harness.core.hashing import digest  # imports pydantic, which a notebook that scores answers does not need
+
     return digest({"similarity": pair})
 
 

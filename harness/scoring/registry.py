@@ -22,8 +22,9 @@ from harness.scoring.assertion_types import (
 from harness.scoring.findings import CannotScoreError, Scoring
 from harness.scoring.promptfoo import is_promptfoo
 
-_FAMILIES = (text, structure, similarity, log_probabilities, external, javascript, model_graded, sets)
-ASSERTION_TYPES: dict[str, AssertionType] = {row.name: row for family in _FAMILIES for row in family.TYPES}
+FAMILIES = (text, structure, similarity, log_probabilities, external, javascript, model_graded, sets)
+"""The modules that define assertion types."""
+ASSERTION_TYPES: dict[str, AssertionType] = {row.name: row for family in FAMILIES for row in family.TYPES}
 """Every supported assertion type, by its name without `not-`."""
 NOT = "not-"
 WRITABLE = (*ASSERTION_TYPES, *(f"{NOT}{name}" for name in ASSERTION_TYPES))
@@ -49,13 +50,13 @@ def needs(assertions: Iterable[Assertion], need: Need) -> bool:
     """Whether any of these assertions, or an assertion within them, has this need."""
     return any(
         assertion.type in ASSERTION_TYPES and need in ASSERTION_TYPES[assertion.type].needs
-        for assertion in _all(assertions)
+        for assertion in all_of(assertions)
     )
 
 
 def code_of(assertions: Iterable[Assertion]) -> list[str]:
     """Return the names of the code that assertions would run, each once. Code runs only with `Scoring.allow_code`."""
-    found = (ASSERTION_TYPES[one.type].code_in(one.value) for one in _all(assertions) if one.type in ASSERTION_TYPES)
+    found = (ASSERTION_TYPES[one.type].code_in(one.value) for one in all_of(assertions) if one.type in ASSERTION_TYPES)
     return list(dict.fromkeys(name for name in found if name))
 
 
@@ -64,7 +65,7 @@ def unusable_code(assertions: Iterable[Assertion], scoring: Scoring) -> str:
 
     Without `Scoring.allow_code`, none is run, and the first is the one that may not be.
     """
-    loads = {(one.type, str(one.value)): one for one in _all(assertions) if one.type in ASSERTION_TYPES}
+    loads = {(one.type, str(one.value)): one for one in all_of(assertions) if one.type in ASSERTION_TYPES}
     for one in loads.values():
         value = ASSERTION_TYPES[one.type].value
         if value.load and value.file and value.file(one.value):
@@ -77,7 +78,7 @@ def unusable_code(assertions: Iterable[Assertion], scoring: Scoring) -> str:
 
 def missing_extras(assertions: Iterable[Assertion]) -> dict[Extra, str]:
     """Return the extras that assertions need and that are not installed, each with the name of an assertion type."""
-    kinds = (ASSERTION_TYPES[one.type] for one in _all(assertions) if one.type in ASSERTION_TYPES)
+    kinds = (ASSERTION_TYPES[one.type] for one in all_of(assertions) if one.type in ASSERTION_TYPES)
     return {kind.extra: kind.name for kind in kinds if kind.extra and not kind.extra.is_installed}
 
 
@@ -87,7 +88,7 @@ def check_values(assertions: Iterable[Assertion]) -> None:
     Raises:
         ValueError: a value does not fit its type, for example because the file was edited.
     """
-    for one in _all(assertions):
+    for one in all_of(assertions):
         kind = ASSERTION_TYPES.get(one.type)
         if not kind or kind.value.code or (one.value is None and kind.value.or_reference):
             continue
@@ -95,10 +96,11 @@ def check_values(assertions: Iterable[Assertion]) -> None:
             raise ValueError(f"{one.type} has a value that no suite can give it")
 
 
-def _all(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
+def all_of(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
+    """Yield assertions, each followed by the assertions within it."""
     for assertion in assertions:
         yield assertion
-        yield from _all(assertion.children)
+        yield from all_of(assertion.children)
 
 
 def table() -> str:

@@ -46,6 +46,8 @@ _CLEARING = "clearing.lock"
 """Lock file that `Cache.clear` holds while it deletes, and that a run holds for a moment when it begins."""
 _PATIENCE = 2.0
 """Seconds to wait for this lock, because several runs may begin at the same moment."""
+_MOVING_INTERVAL = 0.005
+"""Seconds between two attempts to get the lock under which entries are moved, which takes milliseconds."""
 _LOADING_INTERVAL = 2.0
 """Seconds between two calls of `waiting` while another worker loads a base model."""
 _ENTRIES = {"trainings": "*", "answers": "*/*.json"}
@@ -155,11 +157,15 @@ class Cache:
             check_no_link(self.root / kind)
         if not self._committed():
             return
-        with writing(self.root), FileLock(self.root / _COMMITS / ".lock"):
+        lock, moved = FileLock(self.root / _COMMITS / ".lock"), []
+        with writing(self.root), lock.acquire(poll_interval=_MOVING_INTERVAL):
             for commit in self._committed():
                 for entry in (path for kind, each in _ENTRIES.items() for path in sorted((commit / kind).glob(each))):
                     move(entry, self.root / entry.relative_to(commit))
-                shutil.rmtree(commit, ignore_errors=True)
+                moved.append(commit.with_name(f"{PARTIAL}{commit.name}"))
+                os.replace(commit, moved[-1])
+        for folder in moved:  # empty folders, deleted without the lock for which others wait
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _committed(self) -> list[Path]:
         """Return the folders of commits whose entries may not be in their final places yet."""

@@ -77,6 +77,13 @@ def write_text(path: Path, text: str) -> None:
             partial.unlink(missing_ok=True)
 
 
+def is_free(path: Path, text: str) -> bool:
+    """Whether a text can be written to a path without changing another file: there is none, or it has this text."""
+    if not path.exists() and not path.is_symlink():
+        return True
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Convert system errors in the block, which writes `path` or files in it, to a `StoreError` with a remedy."""

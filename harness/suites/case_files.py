@@ -76,7 +76,9 @@ def inside(folder: Path, name: str, root: Path | None = None) -> Path:
     path = folder / relative
     try:
         found = path.resolve()
-    except (OSError, RuntimeError):  # a link that leads to itself
+        if found.is_symlink():  # a link that leads to itself; Python 3.13 and later raise no error
+            raise OSError
+    except (OSError, RuntimeError):
         raise SuiteError("is a link that leads nowhere", remedy="Replace it by a file.", place=Place(name)) from None
     if not found.is_relative_to((root or folder).resolve()):
         raise outside(name, root)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.core.answers import Answer
-from harness.core.rehearsal import LeftOut, RehearsalAnswers, RehearsalRow, draw, fault, repeats_itself
+from harness.core.rehearsal import RehearsalAnswers, RehearsalRow, draw
+from harness.core.rehearsal_answers import LeftOut, fault, repeats_itself
 from harness.core.settings import Quantization, Settings
 from harness.core.suite import Message
 

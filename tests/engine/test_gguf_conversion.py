@@ -11,7 +11,7 @@ import pytest
 from harness.core.errors import ModelError
 from harness.engine.gguf_conversion import convert
 from harness.models.gguf import read_header
-from harness.models.gguf_bases import facts
+from harness.models.gguf_facts import facts
 from harness.models.resolving import POCKET
 from tests.support.gguf_files import pocket_as_gguf
 

@@ -53,7 +53,7 @@ def test_tokenizer_template_and_licence_are_copied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("adapter", ["--quant", "f16"]), ("adapter", ["--mode", "fp16-base"]), ("merged", ["--public"]),
-     ("notebook", ["--llama-cpp", "."]), ("gguf", ["--repo", "me/mine"])],
+     ("gguf", ["--repo", "me/mine"])],
 )  # fmt: skip
 def test_an_option_without_effect_is_refused(
     trained_run: RunStore, capsys: pytest.CaptureFixture[str], kind: str, options: list[str]

@@ -136,7 +136,7 @@ def test_the_saved_base_and_requantising_give_the_same_bytes(trained_run: RunSto
 def test_peft_loads_the_exported_adapter(trained_run: RunStore, capsys: Any) -> None:
     """`harness export --to adapter` prints a folder with the files that PEFT needs, which name the base model."""
     assert main(["export", str(trained_run.root), "1e-2", "--to", "adapter"]) == 2
-    assert "has no variant" in capsys.readouterr().err
+    assert "there is no variant" in capsys.readouterr().err
     name = trained_run.manifest().plan.variants[0].name
     with inside(trained_run.root.parents[2]):
         assert main(["export", str(trained_run.root), name, "--to", "adapter"]) == 0

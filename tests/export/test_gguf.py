@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.core.errors import ExportError, StoreError
+from harness.core.errors import EngineError, ExportError, StoreError
 from harness.core.export import GgufType
 from harness.core.parity import Stage
+from harness.core.suite import Decoding
+from harness.engine.generation.backends import llama_cpp_chat
 from harness.export import llama_cpp
 from harness.export.config_files import tokenizer_config_of
 from harness.export.targets.gguf import GgufRequest, check_tools, instructions, llama_cli_command, to_gguf
@@ -49,6 +51,8 @@ def test_the_converter_is_searched_in_order(tmp_path: Path, monkeypatch: pytest.
     for folder in (named, on_path, llama_cpp.home()):
         folder.mkdir(parents=True)
         (folder / llama_cpp.CONVERTER).touch(mode=0o755)
+    with pytest.raises(ExportError, match=llama_cpp.LORA_CONVERTER):
+        llama_cpp.converter(script=llama_cpp.LORA_CONVERTER)
     assert llama_cpp.converter().parent == llama_cpp.home()
     monkeypatch.setenv("PATH", str(on_path))
     assert llama_cpp.converter().parent == on_path
@@ -82,9 +86,8 @@ class Pip:
 
 
 VENDOR = f"llama_cpp_python-{llama_cpp.VERSION}/vendor/llama.cpp"
-HELD = [
-    f"{VENDOR}/{name}" for name in (llama_cpp.CONVERTER, "conversion/base.py", "gguf-py/gguf/a.py", "LICENSE", "x.cpp")
-]
+CONVERTERS = (llama_cpp.CONVERTER, llama_cpp.LORA_CONVERTER)
+HELD = [f"{VENDOR}/{name}" for name in (*CONVERTERS, "conversion/base.py", "gguf-py/gguf/a.py", "LICENSE", "x.cpp")]
 
 
 def test_install_checks_the_hash_and_keeps_the_converter() -> None:
@@ -94,9 +97,19 @@ def test_install_checks_the_hash_and_keeps_the_converter() -> None:
     assert f"=={llama_cpp.VERSION} --hash=sha256:{llama_cpp.SHA256}" in pip.pinned
     assert "--require-hashes" in pip.commands[0]
     assert pip.commands[1][-1].endswith(f"llama_cpp_python-{llama_cpp.VERSION}.tar.gz")
-    assert sorted(path.name for path in folder.iterdir()) == ["LICENSE", "conversion", llama_cpp.CONVERTER, "gguf-py"]
+    assert sorted(path.name for path in folder.iterdir()) == ["LICENSE", "conversion", *CONVERTERS, "gguf-py"]
     assert llama_cpp.converter().parent == folder
     assert not list(folder.parent.glob(".partial*"))
+
+
+def test_a_converter_that_is_missing_is_fetched_without_building(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the binding is installed, `install` needs no compiler and fetches the converters only, and only once."""
+    monkeypatch.delenv("CXX")
+    pip = Pip(HELD)
+    for _ in range(2):
+        folder = llama_cpp.install(lambda text: None, run=pip, has_binding=lambda: True)
+    assert [words[4] for words in pip.commands] == ["download"]
+    assert (folder / llama_cpp.LORA_CONVERTER).is_file()
 
 
 def test_paths_of_the_archive_cannot_lead_outside() -> None:
@@ -316,8 +329,8 @@ def test_llama_cpp_computes_the_merged_model(converted: dict[Any, Path], trained
 
 
 @pytest.mark.gguf
-def test_parity_has_six_stages(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
-    """`harness parity` compares each of six stages, from adapter to GGUF, with the one before, and stores this."""
+def test_parity_has_every_stage(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
+    """`harness parity` compares each stage, from adapter to GGUF, with the one before, and stores this."""
     with inside(trained_run.root.parents[2]):
         assert main(["parity", str(trained_run.root), "lr"]) == 0
     assert "GGUF q4_k_m" in capsys.readouterr().out
@@ -331,16 +344,44 @@ def test_parity_has_six_stages(trained_run: RunStore, converted: dict[Any, Path]
     assert far[Stage.RELOADED].largest == 0
     assert far[Stage.F16] is not None
     assert far[Stage.F16].largest <= 1e-3
-    assert [stage.tokenised_alike for stage in parity.stages[3:]] == [4, 4, 4]
+    assert far[Stage.F16_LORA] is not None
+    assert 0 < far[Stage.F16_LORA].largest <= 1e-3
+    assert [stage.tokenised_alike for stage in parity.stages[3:]] == [4] * 5
     assert parity.stages[3].passed == parity.stages[0].passed
 
 
 @pytest.mark.gguf
 def test_chat_with_a_gguf_file(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
-    """`harness chat --gguf` answers the prompt of a case as the run did."""
+    """`harness chat --gguf` answers the prompt of a case as the run did, also with an adapter over the base's file."""
     record = next(record for record in trained_run.records() if record.settings)
     asked = next(case for case in trained_run.manifest().suite.cases if case.id in record.answers)
     with inside(trained_run.root.parents[2]):
         words = ["chat", str(trained_run.root), "lr", "--gguf", str(converted[GgufType.F16]), "--ask", asked.prompt]
         assert main(words) == 0
-    assert record.answers[asked.id][0].text in capsys.readouterr().out
+        alone = capsys.readouterr().out
+        folder = trained_run.root / "exports" / "gguf-lora"
+        assert main(["export", str(trained_run.root), "lr", "--to", "gguf", "--base-only", "--quant", "f16"]) == 0
+        assert main(["export", str(trained_run.root), "lr", "--to", "gguf-lora"]) == 0
+        (base,), (lora,) = folder.glob("*-f16.gguf"), folder.glob("*-lora.gguf")
+        capsys.readouterr()
+        words[4:5] = [str(base), "--lora", str(lora), "--lora", str(lora)]
+        assert main(words) == 0
+    answer = record.answers[asked.id][0].text
+    assert answer in alone
+    of_base, *others = capsys.readouterr().out.splitlines()[1:]
+    assert answer not in of_base
+    assert [line.partition(": ")[2] for line in others] == [answer] * 2
+    with pytest.raises(EngineError, match="an adapter of another model"):
+        llama_cpp_chat(base, Decoding(), [converted[GgufType.F16]])
+
+
+@pytest.mark.gguf
+def test_ollama_gets_the_tokens_of_the_run(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
+    """`--to ollama` names the prompts for which llama.cpp's tokens of the rendered text are the run's: here all."""
+    with inside(trained_run.root.parents[2]):
+        assert main(["export", str(trained_run.root), "lr", "--to", "ollama", "--quant", "f16"]) == 0
+    made = Path(capsys.readouterr().out.strip())
+    count = len(trained_run.manifest().suite.cases)
+    assert f"llama.cpp's tokens are the run's for {count} of them" in (made.parent / "export.json").read_text()
+    assert '{{- "<|user|> " }}' in made.read_text()
+    verify_manifest(made.parent)

@@ -52,8 +52,8 @@ def test_the_command_has_all_its_options() -> None:
     command = cli.commands["export"]
     names = {word for each in command.get_params(click.Context(command)) for word in each.opts}
     assert names == {
-        *("run", "variant", "--to", "--seed", "--mode", "--dtype", "--quant", "--llama-cpp"),
-        *("--repo", "--what", "--public", "--dry-run", "--output", "--quiet", "-h", "--help"),
+        *("run", "variants", "--to", "--seed", "--mode", "--dtype", "--quant", "--llama-cpp"),
+        *("--repo", "--what", "--public", "--dry-run", "--base-only", "--lora", "--output", "--quiet", "-h", "--help"),
     }
 
 

@@ -19,7 +19,7 @@ def test_a_variant_is_found_by_any_unique_part(text: str, expected: str) -> None
     assert pick(NAMED, text).name == expected
 
 
-@pytest.mark.parametrize(("text", "message"), [(" r=", "' r=' names 2 variants"), ("lora", "has no variant 'lora'")])
+@pytest.mark.parametrize(("text", "message"), [(" r=", "' r=' names 2 variants"), ("lora", "is no variant 'lora'")])
 def test_an_ambiguous_variant_is_refused(text: str, message: str) -> None:
     """If no variant or several variants have the given name, the error lists the names to choose from."""
     with pytest.raises(UsageError, match=message) as refused:

@@ -83,7 +83,7 @@ def test_a_colab_without_a_gpu_has_a_remedy(change: Mapping[str, bool], words: s
 @pytest.mark.parametrize(
     ("given", "words", "remedy"),
     [
-        (replace(LAPTOP, python=(3, 13)), "Python 3.13 is not supported", "3.12"),
+        (replace(LAPTOP, python=(3, 10)), "Python 3.10 is not supported", "3.11"),
         (replace(LAPTOP, versions={**VERSIONS, "peft": "not installed"}, needed={"peft": "0.21.0"}),
          "peft is not installed", "'peft>=0.21.0'"),
         (replace(COLAB, versions={**VERSIONS, "torch": "2.9.0+cu126"}, needed={"torch": "2.11"}),

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from harness.core.answers import Answer
-from harness.core.rehearsal import LeftOut
+from harness.core.rehearsal_answers import LeftOut
 from harness.core.suite import Example, Message
 from harness.models.rehearsal_rows import rehearsal_rows
 from harness.models.resolving import POCKET

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from harness.core.costs import mean, pool
 from harness.core.measurement import Basis, Phase, PhaseCost
-from harness.core.rehearsal import LeftOut, Rehearsal, RehearsalAnswers
+from harness.core.rehearsal import Rehearsal, RehearsalAnswers
+from harness.core.rehearsal_answers import LeftOut
 from harness.core.run_results import Outcome, Results
 from harness.core.settings import Quantization
 from harness.core.training_outcome import Status, Together

@@ -14,7 +14,8 @@ import pytest
 
 from harness.analysis.aggregate import assemble
 from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
-from harness.core.rehearsal import LeftOut, Rehearsal, RehearsalAnswers
+from harness.core.rehearsal import Rehearsal, RehearsalAnswers
+from harness.core.rehearsal_answers import LeftOut
 from harness.core.run_results import Results
 from harness.core.settings import Quantization
 from harness.core.suite import Case, Reducer, Role, Split

@@ -341,6 +341,14 @@ def test_a_base_that_no_place_can_load_fails_all_trials(tmp_path: Path) -> None:
     assert {record.message for record in records.values()} <= {"CUDA error (GPU 0)", "CUDA error (GPU 1)"}
 
 
+def test_a_failure_that_a_worker_reports_names_the_place(tmp_path: Path) -> None:
+    """If a worker reports that a trial failed, the record names the place; a result, such as divergence, does not."""
+    failed = Event(EventKind.FINISHED, A.id, Status.FAILED, "RuntimeError: it broke")
+    records, _ = on_two(tmp_path, Scripted(Workers({A.id: failed, B.id: Status.DIVERGED})))
+    assert records["a"].message in {f"RuntimeError: it broke ({place})" for place in ("GPU 0", "GPU 1")}
+    assert records["b"].message == "diverged"
+
+
 def test_the_base_starts_first_and_then_the_longest_passes(tmp_path: Path) -> None:
     """Passes start in the order of their predicted times, the longest first, after the base model's answers."""
     executor = Scripted(Workers())

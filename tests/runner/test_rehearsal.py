@@ -16,7 +16,8 @@ from harness.core.answers import Answer
 from harness.core.errors import EngineError, GridError
 from harness.core.job import Event, EventKind, Job
 from harness.core.measurement import Phase
-from harness.core.rehearsal import DECODING, LeftOut
+from harness.core.rehearsal import DECODING
+from harness.core.rehearsal_answers import LeftOut
 from harness.core.run_results import Results
 from harness.core.training_outcome import Status
 from harness.runner import benchmark

@@ -134,7 +134,7 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
         ('{"prompt": "x", "prompt": "y"}', 'the key "prompt" is given twice'),
         ('{"prompt": "\\ud800", "completion": "x"}', "not valid JSON"),
         ('{"prompt": NaN}', "NaN is not a JSON number"),
-        ("[" * 20_000, "is nested too deep"),
+        ("[" * 20_000 + "]" * 20_000, "is nested too deep"),
         ('{"prompt": ' + "9" * 5000 + "}", "not valid JSON"),
     ],
 )

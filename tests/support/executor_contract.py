@@ -73,6 +73,9 @@ class ExecutorContract:
     streams = True
     """Whether events arrive while the worker works."""
 
+    seconds = 14.0
+    """A budget in which a worker can start, but that ends soon."""
+
     @pytest.fixture
     def executor(self) -> Executor:
         raise NotImplementedError
@@ -124,7 +127,7 @@ class ExecutorContract:
     def test_the_end_of_the_budget_cancels_a_trial(self, executor: Executor, tmp_path: Path) -> None:
         """A trial that is still running when the time of the run is up is stopped, and gets no record."""
         hanging = to(Act.HANG)
-        budget = Budget(14.0, {hanging.id: 1.0})
+        budget = Budget(self.seconds, {hanging.id: 1.0})
         assert set(self.run(tmp_path, executor, hanging, budget=budget)) == {BASE}
         assert budget.spent
 

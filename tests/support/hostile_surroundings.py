@@ -349,7 +349,7 @@ def cards() -> Iterator[Attack]:
     hub = ("export", TRAINED, "lr=0.01", "--to", "hub", "--repo", "a/b", "--dry-run")
     yield Attack("pages", "control characters in a card", hub, card(ESCAPES), (0, 2))
     yield Attack("pages", "front matter in a card", hub, card("x\n---\nevil: 1\n---\n"), (0, 2), unwritten="\nevil: 1")
-    notebook = ("export", TRAINED, "lr=0.01", "--to", "notebook", "--output", "out")
+    notebook = ("notebook", TRAINED, "lr=0.01", "--output", "out.ipynb")
     code = "x\"\"\"'''\nimport os; os.system('touch PWNED')\n"
     yield Attack("pages", "code in a notebook", notebook, card(code), (0, 2), unwritten='"import os; os.system')
 

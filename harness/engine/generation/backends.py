@@ -7,8 +7,10 @@ llama.cpp answers its users.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -160,9 +162,13 @@ class GgufBackend:
 
 @contextlib.contextmanager
 def open_gguf(
-    file: Path, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], threads: int = 0
+    file: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    ends: frozenset[int],
+    threads: int = 0,
+    lora: Path | None = None,
 ) -> Iterator[GgufBackend]:
-    """Load a GGUF file into llama.cpp, and free it when the context ends.
+    """Load a GGUF file into llama.cpp, with the adapter `lora` if one is given, and free it when the context ends.
 
     Raises:
         EngineError: llama.cpp cannot read the file.
@@ -177,19 +183,63 @@ def open_gguf(
         remedy = "Export it again."
         raise EngineError(f"llama.cpp cannot read {file}: {error}", remedy=remedy) from error
     try:
+        if lora:
+            _load_loras(llama, file, [lora])[0]()
         yield GgufBackend(llama, tokenizer, ends)
     finally:
         llama.close()
 
 
-def llama_cpp_chat(file: Path, decoding: Decoding) -> Callable[[Sequence[Message]], str]:
-    """Return a function that answers a conversation as llama.cpp answers its users.
+def _load_loras(llama: Any, file: Path, loras: Sequence[Path]) -> list[Callable[[], None]]:
+    """Load adapters onto a model, and return for each a function that makes it the only one in use.
 
-    The function uses the chat template and the tokenizer in the file, and the settings in `decoding`.
+    They are freed with the model.
 
     Raises:
-        EngineError: llama.cpp cannot read the file.
+        EngineError: llama.cpp cannot read an adapter, or it belongs to another model.
     """
+    import ctypes
+
+    import llama_cpp
+
+    # For each matrix over quantised weights, llama.cpp prints a warning about memory, and the binding shows it.
+    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)
+
+    def chosen(adapter: Any, path: Path) -> Callable[[], None]:
+        adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
+
+        def use() -> None:
+            llama.reset()
+            if llama_cpp.llama_set_adapters_lora(llama.ctx, adapters, 1, (ctypes.c_float * 1)(1.0)):
+                raise EngineError(f"llama.cpp cannot use {path}", remedy=_EXPORT_LORA)
+
+        return use
+
+    found = []
+    for path in loras:
+        adapter = llama_cpp.llama_adapter_lora_init(llama.model, str(path).encode())
+        if not adapter:
+            what = f"llama.cpp cannot load {path} onto {file}: it is damaged, or an adapter of another model"
+            raise EngineError(what, remedy=_EXPORT_LORA)
+        found.append(chosen(adapter, path))
+    return found
+
+
+_EXPORT_LORA = "Export both again: --to gguf --base-only, and --to gguf-lora."
+
+
+def llama_cpp_chat(
+    file: Path, decoding: Decoding, loras: Sequence[Path] = ()
+) -> tuple[Callable[[Sequence[Message]], str], ...]:
+    """Return functions that answer a conversation as llama.cpp answers its users.
+
+    The first one answers with the file itself, and the others with each adapter of `loras` on it. They use the chat
+    template and the tokenizer in the file, and the settings in `decoding`.
+
+    Raises:
+        EngineError: llama.cpp cannot read a file.
+    """
+    import llama_cpp
     from llama_cpp import Llama
 
     try:
@@ -198,11 +248,16 @@ def llama_cpp_chat(file: Path, decoding: Decoding) -> Callable[[Sequence[Message
         raise EngineError(f"llama.cpp cannot read {file}: {error}", remedy="Export it again.") from error
     stop = list(decoding.stop)
 
-    def ask(messages: Sequence[Message]) -> str:
+    def ask(use: Callable[[], None], messages: Sequence[Message]) -> str:
+        use()
         chat: Any = as_chat(messages)
         reply: Any = llama.create_chat_completion(
             chat, temperature=decoding.temperature, max_tokens=decoding.max_new_tokens, stop=stop
         )
         return str(reply["choices"][0]["message"]["content"]).strip()
 
-    return ask
+    def use_none() -> None:
+        llama.reset()
+        llama_cpp.llama_set_adapters_lora(llama.ctx, None, 0, None)
+
+    return tuple(partial(ask, use) for use in (use_none, *_load_loras(llama, file, loras)))

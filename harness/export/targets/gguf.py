@@ -1,4 +1,4 @@
-"""`harness export --to gguf`: converts a merged model to one GGUF file for llama.cpp."""
+"""`harness export --to gguf`: converts a merged model, or the base model by itself, to one GGUF file for llama.cpp."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from pathlib import Path
 
 from harness.core import programs
 from harness.core.errors import ExportError
-from harness.core.export import ExportKind, ExportRecord, GgufType
+from harness.core.export import ExportKind, ExportRecord, GgufType, MergeMode
 from harness.export.llama_cpp import Run, check_binding, check_tokenizer, command, converter, installed
-from harness.export.output_folders import RECORD, begin, commit, existing
+from harness.export.output_folders import RECORD, add, begin, commit, existing
 from harness.export.protocol import Exporter, ExportRequest, option
 from harness.export.source import Source
 from harness.export.targets.merged import MergeOptions, export_merged
 from harness.storage.files import writing
 from harness.storage.records import read_record
 
+SHARED = "gguf-lora"
+"""Folder in the run's exports with the GGUF file of the base model and those of adapters."""
 _SIZE = {GgufType.F16: 1.0, GgufType.Q8_0: 0.55, GgufType.Q4_K_M: 1.35}
 """Disk space needed, relative to the merged model's size. Q4_K_M also needs a temporary f16 file."""
 _FULL = 1 << 20
 """Bytes below which a disk is full: a program that failed for lack of space may leave less than one of its writes."""
 _NOTES = {
-    GgufType.F16: "The merged model as llama.cpp reads it, in half precision.",
-    GgufType.Q8_0: "The merged model quantised again by llama.cpp, to 8 bits: close to what was evaluated.",
-    GgufType.Q4_K_M: "The merged model quantised again by llama.cpp, to about 4.5 bits: not what was evaluated.",
+    GgufType.F16: "as llama.cpp reads it, in half precision.",
+    GgufType.Q8_0: "quantised again by llama.cpp, to 8 bits: close to what was evaluated.",
+    GgufType.Q4_K_M: "quantised again by llama.cpp, to about 4.5 bits: not what was evaluated.",
 }
 
 
+_CONVERTING = "converting to GGUF in {} with llama.cpp (several minutes for a 7B model)"
 INSTALL_HINT = (
     "`brew install llama.cpp` (Mac, Linux), `winget install llama.cpp` (Windows), or unpack a build from "
     "https://github.com/ggml-org/llama.cpp/releases"
@@ -42,21 +45,31 @@ CHAT_HINT = (
 )
 
 
+LLAMA_CPP = option(
+    "Checkout of llama.cpp, which contains the converters (default: the converters found on PATH, or those that "
+    "`harness doctor --install-llama-cpp` installed).",
+    metavar="DIR",
+    is_path=True,
+)
+
+
 @dataclass(frozen=True)
-class GgufOptions(MergeOptions):
-    """Command-line options of `--to gguf`."""
+class QuantOptions(MergeOptions):
+    """Options of every target that makes a GGUF file of a whole model."""
 
     quant: GgufType = field(
         default=GgufType.Q8_0, metadata=option("Data type of the weights in the GGUF file.", choices=tuple(GgufType))
     )
-    llama_cpp: Path | None = field(
-        default=None,
-        metadata=option(
-            "Checkout of llama.cpp, which contains the converter (default: the converter found on PATH, or the one "
-            "that `harness doctor --install-llama-cpp` installed).",
-            metavar="DIR",
-            is_path=True,
-        ),
+    llama_cpp: Path | None = field(default=None, metadata=LLAMA_CPP)
+
+
+@dataclass(frozen=True)
+class GgufOptions(QuantOptions):
+    """Command-line options of `--to gguf`."""
+
+    base_only: bool = field(
+        default=False,
+        metadata=option("Convert the base model without the adapter, for adapters made with --to gguf-lora."),
     )
 
 
@@ -91,19 +104,50 @@ def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *,
     run = run or command
     final = request.output or folder / f"{source.label}-gguf-{request.kind}"
     name = f"{source.suite_label}-{source.label}-{request.kind}.gguf"
-    of = read_record(merged / RECORD, ExportRecord)
-    evaluated = of.evaluated and request.kind is GgufType.F16
-    record = replace(
-        of, kind=ExportKind.GGUF, dtype=str(request.kind), evaluated=evaluated, note=f"{_NOTES[request.kind]} {of.note}"
-    )
+    record = _record_of(merged, request.kind, "The merged model")
     if existing(final, record):
         return final / name
     check_tools(source, request)
-    weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
-    made = begin(final, int(weights * _SIZE[request.kind]))
+    made = begin(final, _needed(merged, request.kind))
     _convert(merged, made / name, request, run)
     commit(made, final, record, {})
     return final / name
+
+
+def base_to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *, run: Run | None = None) -> Path:
+    """Convert the base model without an adapter, `merged`, to a file in the folder that adapters share.
+
+    `source` is `Source.bare` of a variant. The file is in `request.output`, or in a folder of its own in `folder`.
+
+    Raises:
+        ExportError: llama.cpp is not installed or does not support the model.
+        StoreError: the disk is full, or the folder has another file of this name.
+    """
+    record = _record_of(merged, request.kind, "The base model")
+    file = (request.output or folder / SHARED) / base_name(source, record.mode, request.kind)
+    check_tools(source, request)
+    return add(
+        file, _needed(merged, request.kind), record, lambda path: _convert(merged, path, request, run or command)
+    )
+
+
+def base_name(source: Source, mode: MergeMode | None, kind: GgufType) -> str:
+    """File name of the base model in this number format, such as `smollm2-base-nf4-f16.gguf`."""
+    weights = "nf4-" if mode is MergeMode.NF4_EXACT else ""
+    return f"{source.model_label}-base-{weights}{kind}.gguf"
+
+
+def _record_of(merged: Path, kind: GgufType, what: str) -> ExportRecord:
+    """The record of a GGUF file that is made from a folder with a model."""
+    of = read_record(merged / RECORD, ExportRecord)
+    note = f"{what} {_NOTES[kind]} {of.note}"
+    same = of.evaluated and kind is GgufType.F16
+    return replace(of, kind=ExportKind.GGUF, dtype=str(kind), evaluated=same, note=note)
+
+
+def _needed(merged: Path, kind: GgufType) -> int:
+    """Bytes of disk space that converting a model takes."""
+    return int(sum(path.stat().st_size for path in merged.glob("*.safetensors")) * _SIZE[kind])
 
 
 def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
@@ -111,15 +155,15 @@ def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
     partial = file.with_name(f".partial-{file.name}")
     if request.kind is GgufType.Q4_K_M:
         whole = file.with_name(".partial-f16.gguf")
-        _run(run, [*convert, "f16", "--outfile", str(whole.resolve())], file)
+        run_for(file, run, [*convert, "f16", "--outfile", str(whole.resolve())])
         words = programs.module("harness.export.requantise", str(whole.resolve()), str(partial.resolve()))
-        _run(run, words, file)
+        run_for(file, run, words)
     else:
-        _run(run, [*convert, str(request.kind), "--outfile", str(partial.resolve())], file)
+        run_for(file, run, [*convert, str(request.kind), "--outfile", str(partial.resolve())])
     partial.replace(file)
 
 
-def _run(run: Run, words: Sequence[str], file: Path) -> None:
+def run_for(file: Path, run: Run, words: Sequence[str]) -> None:
     """Run a command that writes `file`.
 
     Raises:
@@ -160,13 +204,34 @@ def llama_cli_command(source: Source, file: Path) -> str:
 
 
 def _make(request: ExportRequest, options: GgufOptions) -> str:
-    wanted = GgufRequest(options.quant, request.output, options.llama_cpp)
-    check_tools(request.source, wanted)
-    merged = export_merged(request, options, output=None)
-    request.show_progress(f"converting to GGUF in {options.quant} with llama.cpp (several minutes for a 7B model)")
-    made = to_gguf(request.source, merged, request.folder, wanted)
+    if options.base_only:
+        return str(export_base(request, options))
+    made = export_gguf(request, options, output=request.output)
     request.show_progress(instructions(request.run, request.source, made))
     return str(made)
 
 
-EXPORTER = Exporter(ExportKind.GGUF, "the merged model as one GGUF file for llama.cpp", GgufOptions, _make)
+def export_gguf(request: ExportRequest, options: QuantOptions, *, output: Path | None) -> Path:
+    """Merge and convert as the command-line options say, and return the path of the GGUF file."""
+    wanted = GgufRequest(options.quant, output, options.llama_cpp)
+    check_tools(request.source, wanted)
+    merged = export_merged(request, options, output=None)
+    request.show_progress(_CONVERTING.format(options.quant))
+    return to_gguf(request.source, merged, request.folder, wanted)
+
+
+def export_base(request: ExportRequest, options: QuantOptions) -> Path:
+    """Convert the base model without the adapter as the command-line options say, and return the file's path."""
+    bare, wanted = request.source.bare, GgufRequest(options.quant, request.output, options.llama_cpp)
+    check_tools(bare, wanted)
+    merged = export_merged(replace(request, source=bare), options, output=None)
+    request.show_progress(_CONVERTING.format(options.quant))
+    return base_to_gguf(bare, merged, request.folder, wanted)
+
+
+EXPORTER = Exporter(
+    ExportKind.GGUF,
+    "the merged model as one GGUF file for llama.cpp; with --base-only the base model, for --to gguf-lora",
+    GgufOptions,
+    _make,
+)

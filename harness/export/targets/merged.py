@@ -51,6 +51,8 @@ class MergeRequest:
 def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Merger, show_progress: Printer) -> Path:
     """Write the merged model, or complete an interrupted attempt, and return its folder.
 
+    A source without an adapter (`Source.bare`) gives the base model with the weights of `mode`.
+
     Raises:
         ModelError: the base model's files are damaged, or have changed since the run.
         StoreError: the disk is full, or the folder contains something else.
@@ -87,7 +89,7 @@ def merge_of(source: Source, request: MergeRequest, *, merge: Merger) -> Mergeab
     exact = mode is MergeMode.NF4_EXACT
     return merge(
         source.model,
-        source.adapter,
+        source.adapter if source.training else None,
         dtype=request.dtype,
         compute_dtype=source.run.provenance.machine.compute_dtype if evaluated(source, mode) else "",
         nf4=exact,
@@ -132,7 +134,10 @@ def _merged_note(source: Source, mode: MergeMode, requantised: bool) -> str:
             "quantised again on a CPU, where single weights may be rounded otherwise."
         )
     if evaluated(source, mode):
-        return f"The model that was evaluated: {source.model.name} {precision_words(source)} plus the adapter's update."
+        update = " plus the adapter's update" if source.training else ", without an adapter"
+        return f"The model that was evaluated: {source.model.name} {precision_words(source)}{update}."
+    if not source.training:
+        return f"The original weights of {source.model.name}, while the run evaluated them {precision_words(source)}."
     return (
         "A different model than the one that was evaluated: the update is added to the original weights of "
         f"{source.model.name}, while the run evaluated it on the weights {precision_words(source)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.core.device_profiles import Profile
 from harness.core.errors import UsageError
@@ -10,6 +10,8 @@ from harness.core.executors import ExecutorName
 from harness.runner.executors.processes import Processes
 from harness.runner.executors.protocol import Executor
 from harness.runner.executors.ray_cluster import RayCluster
+from harness.runner.executors.slurm_cluster import Slurm, SlurmCluster
+from harness.runner.executors.slurm_options import slurm_options
 from harness.runner.places import local_places
 
 
@@ -20,19 +22,26 @@ def executor_for(
     gpus: str | None = None,
     workers: int | None = None,
     address: str | None = None,
+    slurm: Sequence[str] = (),
     show: Callable[[str], None] | None = None,
 ) -> Executor:
-    """Return the executor with this name.
+    """Return the executor with this name. `slurm` are options of `sbatch`, such as `partition=gpu`.
 
     Raises:
         UsageError: an option does not fit the executor.
     """
-    if ExecutorName(name) is ExecutorName.LOCAL:
-        if address is not None:
-            raise UsageError(f"--address {address}: this run has no cluster", remedy="Pass --executor ray, too.")
+    chosen = ExecutorName(name)
+    if address is not None and chosen is not ExecutorName.RAY:
+        raise UsageError(f"--address {address}: this run has no Ray cluster", remedy="Pass --executor ray, too.")
+    if slurm and chosen is not ExecutorName.SLURM:
+        raise UsageError(f"--slurm-{slurm[0]}: this run does not use Slurm", remedy="Pass --executor slurm, too.")
+    if chosen is ExecutorName.LOCAL:
         return Processes(show, at=local_places(profile, chosen=gpus, workers=workers))
     for option, value in (("--gpus", gpus), ("--workers", workers)):
         if value is not None:
-            remedy = f"Leave {option} out: a run uses all nodes of the cluster."
+            remedy = f"Leave {option} out: a run uses the nodes that the cluster gives it."
             raise UsageError(f"{option} {value}: the nodes of a cluster say what they have", remedy=remedy)
-    return RayCluster(profile, address)
+    if chosen is ExecutorName.RAY:
+        return RayCluster(profile, address)
+    options = slurm_options(slurm)
+    return SlurmCluster(profile, options, Slurm(options))

@@ -24,9 +24,9 @@ from harness.core import programs
 from harness.core.errors import HarnessError, ModelError
 from harness.core.job import Event, EventKind, Job, Task
 from harness.core.model import ModelRef
-from harness.core.training_outcome import Status
 from harness.models.resolving import resolve
 from harness.runner.executors.processes import Processes
+from harness.runner.executors.protocol import located
 from harness.storage.cache import LOADING_LOCK, Cache, state_id
 from harness.storage.files import PARTIAL
 from harness.storage.records import decode_line, encode_line, read_record, write_record
@@ -109,9 +109,7 @@ def run_on_node(given: NodeJob, node: str) -> Generator[Piece]:
             yield from sent.pieces()
             if log.is_file():
                 yield from sent.log(log)
-            if event.kind is EventKind.ENDED and event.status is not Status.SUCCEEDED:
-                event = replace(event, message=f"{event.message} (node {node})")
-            yield Piece(event=encode_line(event))
+            yield Piece(event=encode_line(located(event, f"node {node}")))
 
 
 def _keep_bases(made: Path) -> None:

@@ -6,10 +6,11 @@ import math
 import threading
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.core.job import Event, EventKind
+from harness.core.training_outcome import Status
 from harness.hardware.gpu import VISIBLE, Gpu, gpu
 
 
@@ -73,6 +74,13 @@ class Executor:
 
     def close(self, place: Place = ONLY) -> None:
         """End what waits in this place for another job. To be called in the thread in which `run` was called."""
+
+
+def located(event: Event, where: str) -> Event:
+    """Return the event; if it is a failure, its message also says where it happened, such as "GPU 1"."""
+    ended = event.kind is EventKind.ENDED and event.status not in (Status.SUCCEEDED, Status.CANCELLED)
+    failed = event.kind is EventKind.FINISHED and event.status is Status.FAILED
+    return replace(event, message=f"{event.message} ({where})") if where and (ended or failed) else event
 
 
 class Deadline:

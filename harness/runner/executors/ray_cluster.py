@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.core.device_profiles import Profile
 from harness.core.errors import UsageError
 from harness.core.job import Event, EventKind, Job
 from harness.core.model import ModelRef
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
-from harness.hardware.environment import stack_versions
-from harness.hardware.gpu import Gpu, gpu
+from harness.hardware.gpu import Gpu
 from harness.models.resolving import resolve
+from harness.runner.executors.node_facts import NodeFacts, check_gpus, check_versions, first_line, node_facts
 from harness.runner.executors.node_jobs import (
     WORKER,
     NodeJob,
@@ -42,21 +42,10 @@ from harness.runner.executors.protocol import ONLY, Executor, Place
 _INSTALL = "In a checkout of the harness on every node, run: pip install '.[ray]'"
 _POLL_INTERVAL = 0.5
 """Seconds between two checks whether a job must be stopped."""
+_CONNECTING = 10.0
+"""Seconds to wait for a connection to the cluster."""
 _PATIENCE = 60.0
 """Seconds to wait for a node's answer when a run begins."""
-
-
-@dataclass(frozen=True)
-class NodeFacts:
-    """What must be the same on all nodes: versions of libraries, and the GPU."""
-
-    versions: Mapping[str, str]
-    found: Gpu | None
-
-
-def node_facts() -> NodeFacts:
-    """Return the facts of the node that calls this function."""
-    return NodeFacts({"qlora-harness": harness.__version__, **stack_versions()}, gpu())
 
 
 def _on_ray_node(given: NodeJob) -> Generator[Piece]:
@@ -134,11 +123,11 @@ class RayCluster(Executor):
         except StopIteration:
             return Event(EventKind.ENDED, status=Status.FAILED, message="the node sent no end of its job")
         except ray.exceptions.OutOfMemoryError as error:
-            return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=_first_line(error))
+            return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=first_line(error))
         except ray.exceptions.RayTaskError as error:
-            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the node failed: {_first_line(error.cause)}")
+            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the node failed: {first_line(error.cause)}")
         except ray.exceptions.RayError as error:
-            message = f"a node disappeared: {_first_line(error)}"
+            message = f"a node disappeared: {first_line(error)}"
             return Event(EventKind.ENDED, status=Status.FAILED, message=message, lost=True)
         return found
 
@@ -165,11 +154,12 @@ class RayCluster(Executor):
         with self._lock:
             if not ray.is_initialized():
                 try:
+                    _check_reachable(self.address)
                     ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-                except (ConnectionError, ValueError, RuntimeError) as error:
+                except (OSError, OverflowError, ValueError, RuntimeError) as error:
                     remedy = "Start a cluster with `ray start`, and name its address: docs/cluster.md has the commands."
                     where = f" --address {self.address}" if self.address else ""
-                    raise UsageError(f"--executor ray{where}: {_first_line(error)}", remedy=remedy) from None
+                    raise UsageError(f"--executor ray{where}: {first_line(error)}", remedy=remedy) from None
         return ray
 
     @cached_property
@@ -193,12 +183,9 @@ class RayCluster(Executor):
             UsageError: the environments or the GPUs of the nodes differ.
         """
         facts = self._ask(self._nodes)
-        _check_same(node_facts().versions, {name: each.versions for name, each in facts.items()})
-        if self._resource == "GPU" and len({each.found and each.found.name for each in facts.values()}) > 1:
-            named = ", ".join(f"{node}: {each.found.name if each.found else 'none'}" for node, each in facts.items())
-            raise UsageError(
-                f"--executor ray: the nodes have different GPUs ({named})", remedy="Use nodes of one kind."
-            )
+        check_versions("ray", node_facts().versions, {name: each.versions for name, each in facts.items()})
+        if self._resource == "GPU":
+            check_gpus("ray", {name: each.found for name, each in facts.items()})
         return facts
 
     @cached_property
@@ -223,27 +210,16 @@ class RayCluster(Executor):
         try:
             return {name: ray.get(task, timeout=_PATIENCE) for name, task in tasks.items()}
         except ray.exceptions.RayError as error:
-            message = f"--executor ray: a node cannot run the harness: {_first_line(error)}"
+            message = f"--executor ray: a node cannot run the harness: {first_line(error)}"
             raise UsageError(message, remedy=_INSTALL) from None
 
 
-def _check_same(here: Mapping[str, str], there: Mapping[str, Mapping[str, str]]) -> None:
-    """Check that all nodes have the versions of this machine.
+def _check_reachable(address: str | None) -> None:
+    """Check that something listens at HOST:PORT, for Ray would try for a quarter of an hour to connect.
 
     Raises:
-        UsageError: a version differs; the message names the node and the library.
+        OSError: nothing does.
     """
-    wrong = [
-        f"{node} has {name} {versions.get(name, 'none')}, and this machine {version}"
-        for node, versions in there.items()
-        for name, version in here.items()
-        if versions.get(name) != version
-    ]
-    if wrong:
-        remedy = "Install the same versions on all nodes: results of different versions cannot be compared."
-        raise UsageError(f"--executor ray: {'; '.join(wrong[:4])}", remedy=remedy)
-
-
-def _first_line(error: object) -> str:
-    lines: Iterator[str] = (line.strip() for line in str(error).splitlines())
-    return next(filter(None, lines), type(error).__name__)
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "/" not in host:  # else `auto`, or an address such as ray://HOST:PORT
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTING).close()

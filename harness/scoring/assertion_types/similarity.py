@@ -182,6 +182,7 @@ TYPES = (
         "is at most `threshold` (5) edits away from this text",
         "1 - edits / longer length",
         NUMBER,
+        packages=("rapidfuzz",),
     ),
     AssertionType(
         "rouge-n",
@@ -190,6 +191,7 @@ TYPES = (
         "contains at least the share `threshold` (0.75) of the reference's words",
         "ROUGE-1 recall, by rouge_score",
         SHARE,
+        packages=("rouge-score",),
     ),
     AssertionType(
         "bleu",
@@ -198,6 +200,7 @@ TYPES = (
         "has a BLEU score of at least `threshold` (0.5)",
         "sentence BLEU, by sacrebleu",
         SHARE,
+        packages=("sacrebleu",),
     ),
     AssertionType(
         "f1", REFERENCES, _f1, "has a token F1 score of at least `threshold` (0.5), as in SQuAD", "F1", SHARE

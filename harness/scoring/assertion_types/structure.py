@@ -291,12 +291,16 @@ def _check_words(part: Any, words: set[str]) -> None:
 
 SCHEMA = Value(_schema, optional=True, has_variables=False)
 """The value of JSON assertions. `{{name}}` in a schema does not stand for a variable."""
+PACKAGES = ("jsonschema", "regex")
 TYPES = (
-    AssertionType("is-json", SCHEMA, _is_json, "is JSON; with a value, JSON that fits this JSON Schema"),
+    AssertionType(
+        "is-json", SCHEMA, _is_json, "is JSON; with a value, JSON that fits this JSON Schema", packages=PACKAGES
+    ),
     AssertionType(
         "contains-json",
         SCHEMA,
         _contains_json,
         "contains a JSON object; with a value, one that fits this JSON Schema",
+        packages=PACKAGES,
     ),
 )

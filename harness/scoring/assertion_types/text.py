@@ -180,7 +180,11 @@ TYPES = (
     AssertionType("starts-with", FILLED, _starts_with, "starts with this text"),
     AssertionType("ends-with", FILLED, _ends_with, "ends with this text"),
     AssertionType(
-        "regex", Value(_pattern), _regex, "contains a match of this pattern; the search is limited to one second"
+        "regex",
+        Value(_pattern),
+        _regex,
+        "contains a match of this pattern; the search is limited to one second",
+        packages=("regex",),
     ),
     AssertionType("word-count", Value(_count), _word_count, "has this number of words, or from `min` to `max` words"),
     AssertionType(

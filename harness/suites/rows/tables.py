@@ -23,7 +23,8 @@ DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 semicolons where the comma is the decimal mark."""
 SAMPLE_ROWS, SAMPLE = 20, 65536
 """Rows and characters by which the delimiter is chosen."""
-_SEP = re.compile(r'"?sep=(.)"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
+# From Python 3.13 on, the csv module refuses quotation marks and line breaks as delimiters.
+_SEP = re.compile(r'"?sep=([^"\r\n])"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 _DIRECTIVE = re.compile(r"#([a-z ]+):([^\r\n]*)(?:\r\n|\r|\n|$)", re.IGNORECASE)
 _ANKI_MARKS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|", "colon": ":"}
 _ANKI_COLUMNS = ("tags", "deck", "notetype", "guid")
@@ -227,7 +228,7 @@ def _head(text: str) -> _Head:
         key, value = found[1].strip().lower(), found[2].strip()
         subject = key.removesuffix(" column")
         if key == "separator":
-            head.delimiter = _ANKI_MARKS.get(value.lower(), value[:1] or None)
+            head.delimiter = _ANKI_MARKS.get(value.lower(), value[:1].strip('"') or None)
         elif key == "html":
             head.is_html = value.lower() == "true"
         elif key == "columns":

@@ -588,6 +588,8 @@ VALUES = st.recursive(
 @example(b"\xff\xfe")
 @example(b"#separator:\n#columns:a\n")
 @example(b"sep=\r\n")
+@example(b'sep="\na"b\n')
+@example(b'#separator:"\n#columns:a"b\na"b\n')
 def test_any_bytes_are_rows_or_an_error(data: bytes) -> None:
     """Any content of a file is read as rows or raises a `SuiteError`."""
     if not data.startswith(b"PAR1"):

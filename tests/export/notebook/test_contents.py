@@ -1,0 +1,49 @@
+"""Tests of what a notebook is made of."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import UsageError
+from harness.export.notebook.contents import NotebookModel, of_run, of_suite
+from harness.models.resolving import POCKET
+from harness.storage.runs import RunStore
+
+
+def test_the_variant_that_a_run_chose_is_the_default(own_run: RunStore) -> None:
+    """Without a name, the notebook trains the variant that the run chose. If it chose none, the error names all."""
+    run, found = own_run.manifest(), own_run.results()
+    first = run.plan.variants[0]
+    other = replace(first, id="other", name="other")
+    own_run.write_manifest(replace(run, plan=replace(run.plan, variants=(first, other))))
+    for chosen in (first.name, None):
+        own_run.write_results(replace(found, choice=replace(found.choice, variant=chosen)), [], lambda: "<p>page</p>")
+        if chosen:
+            assert of_run(own_run, None, None).variant.name == first.name
+        else:
+            with pytest.raises(UsageError, match="the run chose no variant") as refused:
+                of_run(own_run, None, None)
+            assert "'other'" in refused.value.remedy
+
+
+def test_a_run_on_a_gguf_file_converts_it_again(own_run: RunStore) -> None:
+    """If the run's base model was made of a GGUF file, the notebook makes it of the file, too."""
+    run = own_run.manifest()
+    model = replace(run.model, name="smollm2", toy=False, weights="Q4_1, dequantised")
+    own_run.write_manifest(replace(run, model=model))
+    assert of_run(own_run, None, None).model == NotebookModel("smollm2", gguf=True)
+
+
+def test_a_folder_is_named_without_the_path(own_run: RunStore, tmp_path: Path) -> None:
+    """A model's folder has only its own name, under which a student uploads it, and its chat template is read."""
+    shutil.copytree(POCKET, tmp_path / "mine")
+    run = own_run.manifest()
+    found = of_suite(run.suite, run.plan, None, run.plan.variants[0].name, str(tmp_path / "mine"), 3, print)
+    assert found.model == NotebookModel("mine")
+    assert (found.seed, found.turns is not None, found.origin["grid"]) == (3, True, run.plan.grid)
+    assert found.parameters is not None
+    assert found.parameters < 1e7
