@@ -36,6 +36,8 @@ NOT_ASKED = frozenset(
     }
 )
 """Parts of a configuration in which the name of a system message means something else."""
+OF_TURNS = re.compile(r"<[^<>]*>|\[/?INST\]|\b(?:user|model|assistant|human)\b:?", re.IGNORECASE)
+"""What a chat template puts around a message, which the harness does by itself."""
 BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n")
 PROMPT = re.compile(r"\{\{-?\s*prompt\b[^{}]*\}\}")
 STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -129,7 +131,8 @@ def additions(document: Document, providers: Providers) -> Iterator[tuple[str, N
         yield from ((SYSTEM, part) for key in SYSTEMS if (part := config.child(key)) and part.value)
         around = config.child("prompt")
         for key in ("prefix", "suffix"):  # Replicate
-            if around is not None and (part := around.child(key)) is not None and part.value:
+            part = around.child(key) if around is not None else None
+            if part is not None and isinstance(part.value, str) and OF_TURNS.sub("", part.value).strip():
                 yield AROUND, part
         if isinstance(config.value, dict):
             yield from (found for key, part in config.value.items() for found in _added(key, part, is_sent=False))

@@ -150,6 +150,7 @@ def test_what_is_added_to_prompts_elsewhere_is_unsupported(written: str, part: s
         r"""body: '{"messages": {{prompt}}}'""",
         "body: 'q={{prompt}}&a=b'",
         r"""request: "POST / HTTP/1.1\nA: b\n\n{{prompt}}" """,
+        r"""prompt: {prefix: "<start_of_turn>user\n", suffix: "<end_of_turn>\n<start_of_turn>model"}""",
         "tools: [{parameters: {properties: {system: {type: string}}}}]",
     ],
 )
