@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,12 +88,16 @@ def of_run(store: RunStore, name: str | None, seed: int | None) -> Contents:
     """Return the contents from a run. Without a name, the variant is the one that the run chose.
 
     Raises:
-        UsageError: no variant or several variants match, it was not trained under this seed, or its weights are random.
+        UsageError: no variant or several variants match, it was not trained under this seed, its weights are random, or
+            its adapter cannot be merged.
         StoreError: there are no results.
     """
     run = store.manifest()
     check_weights(run.model)
     variant = pick(run.plan.variants, name or _chosen(store, run.plan))
+    words = ["harness", "export", str(store.root), variant.name, "--to", "adapter"]
+    words += [] if seed is None else ["--seed", str(seed)]
+    _check_mergeable(variant, f"Keep the adapter itself and load it with PEFT: `{shlex.join(words)}`.")
     chosen = run.plan.seeds[0] if seed is None else seed
     trained([record for record in store.records() if record.variant == variant.id], variant, chosen)
     on = run.provenance.machine
@@ -115,6 +120,17 @@ def of_run(store: RunStore, name: str | None, seed: int | None) -> Contents:
         ),
         workload,
     )
+
+
+def _check_mergeable(variant: Variant, remedy: str) -> None:
+    """Check that the notebook's merge, which adds `scaling * B @ A` to each matrix, gives the trained model.
+
+    Raises:
+        UsageError: the variant is trained with DoRA, which also rescales each matrix.
+    """
+    if variant.settings.use_dora:
+        what = f"{variant.name} is trained with DoRA (use_dora), which a notebook cannot merge"
+        raise UsageError(what, remedy=remedy)
 
 
 def _chosen(store: RunStore, plan: Plan) -> str:
@@ -149,7 +165,7 @@ def of_suite(
     The model's tokenizer must be on this machine, or is downloaded. `smollm2` and GGUF files are converted.
 
     Raises:
-        UsageError: no variant or several variants match, or the model has random weights.
+        UsageError: no variant or several variants match, its adapter cannot be merged, or the model has random weights.
         ModelError: the model cannot be found, or its chat template does not close answers.
         SuiteError: a row or a prompt cannot be written with the model's chat template.
     """
@@ -158,6 +174,7 @@ def of_suite(
         what = f"the grid {plan.grid} has {len(plan.variants)} variants, and a notebook trains one"
         raise UsageError(what, remedy=f"Name it with --row: {names}.")
     variant = pick(plan.variants, name or plan.variants[0].name)
+    _check_mergeable(variant, "Train it with `harness run`, or name a variant without use_dora with --row.")
     chosen = plan.seeds[0] if seed is None else seed
     found = _described(model, show)
     turns = check_tokens(suite, [variant.settings.max_length], found.tokenizer or Path(), found.config)

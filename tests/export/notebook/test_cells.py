@@ -311,6 +311,28 @@ def test_all_parts_and_no_secret(trained_run: RunStore) -> None:
     assert not re.search(r"\btoken\s*=|os\.kill|exit\(", text)
 
 
+def test_the_merge_uses_every_trained_tensor(trained_run: RunStore) -> None:
+    """The merge gives the sum for LoRA, and stops if a tensor, such as DoRA's magnitude, would be left out."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer
+
+    [cell] = [source for source in code(notebook(contents_of(trained_run))) if "def merged_weights" in source]
+    [merge] = [node for node in ast.parse(cell).body if getattr(node, "name", "") == "merged_weights"]
+    scope: dict[str, Any] = {"torch": torch, "LoraLayer": LoraLayer, "MERGED_DTYPE": "float32"}
+    exec(ast.unparse(merge), scope)
+    for dora in (False, True):
+        config = LoraConfig(r=2, target_modules=["0"], use_dora=dora, init_lora_weights=False)
+        model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 3)), config).get_base_model()
+        if dora:
+            with pytest.raises(RuntimeError, match=r"leave out 0\.lora_magnitude_vector"):
+                list(scope["merged_weights"](model))
+        else:
+            merged, given = dict(scope["merged_weights"](model)), torch.ones(1, 4)
+            expected = torch.nn.functional.linear(given, merged["0.weight"], merged["0.bias"])
+            assert torch.allclose(model(given), expected, atol=1e-6)
+
+
 def test_cells_are_parsed() -> None:
     """Cells are read from a script: Markdown without comment signs, code with comments, and named cells to fill in."""
     text = "# %% [markdown] toy\n# # Head\n#\n# words\n\n# %%\n# why\nx = 1\n\n# %% data\n"

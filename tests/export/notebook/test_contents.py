@@ -30,6 +30,19 @@ def test_the_variant_that_a_run_chose_is_the_default(own_run: RunStore) -> None:
             assert "'other'" in refused.value.remedy
 
 
+def test_a_variant_with_dora_has_no_notebook(own_run: RunStore) -> None:
+    """The notebook's merge has no magnitudes, so DoRA is refused; for a run, the remedy exports the adapter."""
+    run = own_run.manifest()
+    first = run.plan.variants[0]
+    plan = replace(run.plan, variants=(replace(first, settings=replace(first.settings, use_dora=True)),))
+    own_run.write_manifest(replace(run, plan=plan))
+    with pytest.raises(UsageError, match="DoRA") as refused:
+        of_run(own_run, None, None)
+    assert f"{first.name} --to adapter" in refused.value.remedy
+    with pytest.raises(UsageError, match="DoRA"):
+        of_suite(run.suite, plan, None, None, "pocket", None, print)
+
+
 def test_a_run_on_a_gguf_file_converts_it_again(own_run: RunStore) -> None:
     """If the run's base model was made of a GGUF file, the notebook makes it of the file, too."""
     run = own_run.manifest()
