@@ -144,6 +144,7 @@ def test_the_instructions_name_the_base(trained_run: RunStore, tmp_path: Path) -
     told = instructions(Path("run"), source, file)
     assert f"--to gguf --base-only --quant f16 --output {tmp_path}" in told
     assert f"--gguf {tmp_path / base_of(source)} --lora {file}" in told
+    assert f"llama-cli -m {base_of(source)} --lora {file.name} --temp 0" in told
     (tmp_path / base_of(source)).touch()
     assert "--base-only" not in instructions(Path("run"), source, file)
 

@@ -196,10 +196,11 @@ def instructions(run: Path, source: Source, file: Path) -> str:
     )
 
 
-def llama_cli_command(source: Source, file: Path) -> str:
-    """The llama-cli command that chats with the file, with the run's system prompt and temperature."""
+def llama_cli_command(source: Source, file: Path, lora: Path | None = None) -> str:
+    """The llama-cli command that chats with the file and an adapter, with the run's system prompt and temperature."""
     system = source.run.suite.system_prompt
-    words = ["llama-cli", "-m", file.name, "--temp", f"{source.run.suite.decoding.temperature:g}"]
+    words = ["llama-cli", "-m", file.name, *(["--lora", lora.name] if lora else [])]
+    words += ["--temp", f"{source.run.suite.decoding.temperature:g}"]
     return shlex.join([*words, *(["-sys", system] if system else [])])
 
 

@@ -23,7 +23,7 @@ from harness.export.llama_cpp import LORA_CONVERTER, Run, command, converter
 from harness.export.output_folders import add, copy
 from harness.export.protocol import Exporter, ExportRequest
 from harness.export.source import Source, check_weights
-from harness.export.targets.gguf import LLAMA_CPP, SHARED, base_name, run_for
+from harness.export.targets.gguf import LLAMA_CPP, SHARED, base_name, llama_cli_command, run_for
 from harness.models.foreign_files import read_object
 
 _DTYPE = "f16"
@@ -109,7 +109,7 @@ def instructions(run: Path, source: Source, file: Path) -> str:
     named += ["--seed", str(source.seed)] if source.seed != source.run.plan.seeds[0] else []
     lines = [
         f"Chat here:      {shlex.join(['harness', 'chat', *named, '--gguf', str(base), '--lora', str(file)])}",
-        f"With llama.cpp: {shlex.join(['llama-cli', '-m', base.name, '--lora', file.name])}",
+        f"With llama.cpp: {llama_cli_command(source, base, file)}",
     ]
     if not base.exists():
         words = ["harness", "export", *named, "--to", "gguf", "--base-only", "--quant", "f16"]
