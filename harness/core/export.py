@@ -57,7 +57,8 @@ class ExportRecord:
     seed: int
     training: str
     model: ModelRef
-    settings: Settings
+    settings: Settings | None
+    """Settings of the training; None for the base model by itself, which has none."""
     mode: MergeMode | None
     """The base weights of a merged model; None for an adapter, which is not merged."""
     dtype: str

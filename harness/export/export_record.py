@@ -26,7 +26,7 @@ def record_of(
         seed=source.seed,
         training=source.training,
         model=replace(source.model, path="", tokenizer=""),
-        settings=source.settings,
+        settings=source.settings if source.training else None,
         mode=mode,
         dtype=dtype,
         evaluated=as_evaluated,

@@ -13,9 +13,10 @@ import pytest
 
 from harness.cli import main
 from harness.core.errors import ExportError, StoreError
-from harness.core.export import GgufType, MergeMode
+from harness.core.export import ExportKind, GgufType, MergeMode
 from harness.engine.merging import merge
 from harness.export import llama_cpp
+from harness.export.export_record import record_of
 from harness.export.source import Source
 from harness.export.targets.gguf import GgufRequest, base_to_gguf
 from harness.export.targets.gguf_lora import base_of, instructions, to_gguf_lora
@@ -110,6 +111,8 @@ def test_the_bare_base_has_the_evaluated_weights(trained_run: RunStore) -> None:
     source = source_of(trained_run)
     bare, merged = (merge_of(each, MergeRequest(), merge=merge) for each in (source.bare, source))
     assert bare.specs == merged.specs
+    record = record_of(source.bare, ExportKind.MERGED, MergeMode.NF4_EXACT, "float16", True, "")
+    assert record.settings is None  # the defaults of a training that never was would be invented
     changed = {spec.name for spec in bare.specs if b"".join(bare.chunks(spec)) != b"".join(merged.chunks(spec))}
     assert changed == merged.updates.keys()  # type: ignore[attr-defined]
     plain = merge_of(source.bare, MergeRequest(mode=MergeMode.FP16_BASE), merge=merge)

@@ -115,4 +115,6 @@ def test_a_modelfile_of_an_adapter_lies_beside_both_files(trained_run: RunStore,
     assert list(parsed(made.read_text()))[:2] == [("FROM", "./base.gguf"), ("ADAPTER", "./a-lora.gguf")]
     verify = (tmp_path / "MANIFEST.sha256").read_text()
     assert f"  {made.name}\n" in verify
-    assert '"evaluated": false' in (tmp_path / f"{made.name}.json").read_text()
+    described = (tmp_path / f"{made.name}.json").read_text()
+    assert '"evaluated": false' in described
+    assert "With this base, in q8_0, it is not the model that was evaluated." in described

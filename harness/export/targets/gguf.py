@@ -140,8 +140,9 @@ def base_name(source: Source, mode: MergeMode | None, kind: GgufType) -> str:
 def _record_of(merged: Path, kind: GgufType, what: str) -> ExportRecord:
     """The record of a GGUF file that is made from a folder with a model."""
     of = read_record(merged / RECORD, ExportRecord)
-    note = f"{what} {_NOTES[kind]} {of.note}"
     same = of.evaluated and kind is GgufType.F16
+    before = of.note if kind is GgufType.F16 else f"Before that: {of.note[:1].lower()}{of.note[1:]}"
+    note = f"{what} {_NOTES[kind]} {before}"
     return replace(of, kind=ExportKind.GGUF, dtype=str(kind), evaluated=same, note=note)
 
 

@@ -150,7 +150,8 @@ def lora_to_ollama(source: Source, base: Path, lora: Path, found: Translation, *
     of, own = (read_record(path.with_name(f"{path.name}.json"), ExportRecord) for path in (base, lora))
     template, note = _checked(source, found, tokenise)
     text = modelfile(source, base.name, template, found.stops, lora.name)
-    note = f"{note} {own.note} {of.note}"
+    other = "" if of.evaluated else f"With this base, in {of.dtype}, it is not the model that was evaluated. "
+    note = f"{note} {other}The adapter's file: {own.note} The base's file: {of.note}"
     record = replace(own, kind=ExportKind.OLLAMA, dtype=of.dtype, evaluated=of.evaluated, note=note)
     file = lora.with_name(f"{lora.stem}-{of.dtype}.{MODELFILE}")
     return add(file, len(text), record, lambda path: write_text(path, text))
