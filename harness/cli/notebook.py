@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,9 @@ def notebook(
 
     show = progress_printer(quiet)
     if _is_run(source):
-        contents = _of_run(source, variant or row, seed)
+        if row is not None:
+            raise click.UsageError(f"--row is for a suite. Name the run's variant after it: {_words(source, row)}.")
+        contents = _of_run(source, variant, seed)
     elif variant is not None:
         raise click.UsageError(f"{variant!r} follows a suite. Name the variant of a grid with --row.")
     else:
@@ -69,6 +72,10 @@ def notebook(
     for line in (*notices(contents), UPLOAD):
         show(line)
     echo(str(written))
+
+
+def _words(run: Path, variant: str) -> str:
+    return shlex.join(["harness", "notebook", str(run), variant])
 
 
 def _is_run(source: Path) -> bool:

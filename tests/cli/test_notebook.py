@@ -56,6 +56,8 @@ def test_a_run_names_its_variant_and_has_its_own_grid(
     run = str(trained_run.root)
     assert main(["notebook", run]) == 0
     assert main(["notebook", run, "--model", "pocket"]) == 2
+    assert main(["notebook", run, "lr", "--row", "other"]) == 2
     out, error = capsys.readouterr()
     assert (here / out.strip()).is_file()
     assert "--model changes nothing for a run, which has its own." in error
+    assert f"--row is for a suite. Name the run's variant after it: harness notebook {run} other." in error
