@@ -237,6 +237,7 @@ def test_layers_have_one_spelling() -> None:
         ("axes: {}", "the grid is empty"),
         ("axes: {rank: []}", "quick.yaml:1:14: rank: is empty"),
         ("axes: {rnk: [1]}", 'quick.yaml:1:8: unknown key "rnk"\nDid you mean "rank"?'),
+        ("axes: {use_rslora: [1]}", 'unknown key "use_rslora"\nDid you mean "rslora"?'),
         ("axes: {seed: [1]}", 'quick.yaml:1:8: unknown key "seed"'),
         ("axs: {rank: [1]}", 'unknown key "axs"\nDid you mean "axes"?'),
         ("settings: {lerning_rate: 1}\naxes: {rank: 2}", 'quick.yaml:1:12: unknown key "lerning_rate"'),

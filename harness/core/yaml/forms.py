@@ -72,7 +72,9 @@ def raise_all(problems: Sequence[HarnessError]) -> None:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a remedy for an unknown word: the most similar known word, or all known words."""
     names = sorted(known)
-    close = difflib.get_close_matches(word.lower()[:60], names, n=1, cutoff=0.6)
+    # PEFT's `use_rslora` and `lora_alpha` end with the word that is meant, and look more like others, as `use_dora`.
+    ending = [name for name in names if word.lower()[:60].endswith(f"_{name}")]
+    close = ending or difflib.get_close_matches(word.lower()[:60], names, n=1, cutoff=0.6)
     return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(names)}."
 
 
