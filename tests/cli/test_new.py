@@ -69,3 +69,11 @@ def test_new(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     printed = capsys.readouterr().out
     assert "still TODO: generalise-001 (suite.yaml:" in printed
     assert "The suite is valid." in printed
+
+
+def test_the_next_commands_can_be_pasted(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """A folder with a space in its name is quoted in the commands that `new` prints."""
+    write("rows.csv", ROWS)(here)
+    assert main(["new", "my suite", "--from", "rows.csv"]) == 0
+    printed = capsys.readouterr().out
+    assert "Next: harness validate 'my suite'\nThen: harness run 'my suite'" in printed

@@ -7,6 +7,7 @@ size_warnings  suite -> what its cases can show, and warnings about too few of t
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,6 +116,6 @@ def _words(made: Made) -> list[str]:
         *([f"Still to write (marked TODO in {folder}/suite.yaml): {stubs}."] if made.stubs else []),
         *(["What this suite can and cannot show:"] if made.warnings else []),
         *(f"  {sentence}" for sentence in made.warnings),
-        f"Next: harness validate {folder}",
-        f"Then: harness run {folder}",
+        f"Next: {shlex.join(['harness', 'validate', str(folder)])}",
+        f"Then: {shlex.join(['harness', 'run', str(folder)])}",
     ]
