@@ -102,6 +102,8 @@ def export(
         sources = [find(store, variant, seed, cache) for variant in variants]
         engine = EngineFunctions(merge, check_adapter)
         for source in sources:
+            exporter.check(source, options)
+        for source in sources:
             echo(exporter.make(ExportRequest(run, store, source, output, engine, progress_printer(quiet)), options))
 
 

@@ -10,7 +10,7 @@ from harness.core.export import GgufType
 from harness.core.parity import Parity, Stage
 from harness.export.llama_cpp import LORA_CONVERTER, check_binding, converter
 from harness.export.parity_record import questions, store_parity
-from harness.export.source import Source, evaluation_machine, saved_base
+from harness.export.source import Source, check_mergeable, evaluation_machine, saved_base
 from harness.export.targets.gguf import GgufRequest, base_to_gguf, to_gguf
 from harness.export.targets.gguf_lora import to_gguf_lora
 from harness.export.targets.merged import MergeRequest, merge_of, to_merged
@@ -32,6 +32,7 @@ def check_parity(
     from harness.models.resolving import resolve
     from harness.scoring import scorer
 
+    check_mergeable(source.variant)
     hide_library_messages()
     folder, machine, asked = store.root / "exports", evaluation_machine(source), questions(source)
     request = MergeRequest()

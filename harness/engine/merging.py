@@ -136,7 +136,7 @@ def merge(
     names, shapes = _names(described, model, saved)
     matrices = _linear_names(described)
     tied = dict(described.all_tied_weights_keys)
-    updates = _updates(_with_adapter(described, adapter), adapter) if adapter else {}
+    updates = _updates(described, adapter) if adapter else {}
     separate = [name for name in updates if name in tied]
     sources = {name: name for name in names} | {name: tied[name] for name in separate}
     return Merge(
@@ -263,13 +263,6 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
     from peft import LoraConfig, PeftModel
 
     config = LoraConfig.from_pretrained(str(adapter), inference_mode=True)
-    refused = {"use_dora": "DoRA", "modules_to_save": "fully trained modules", "lora_bias": "biases in B"}
-    refused |= {"target_parameters": "adapters on bare parameters", "trainable_token_indices": "trained tokens"}
-    for name, what in refused.items():
-        if getattr(config, name, None):
-            raise EngineError(f"{adapter} has {what} ({name}), which this merge cannot add", remedy=_USE_PEFT)
-    if config.bias != "none":
-        raise EngineError(f"{adapter} has trained biases, which this merge cannot add", remedy=_USE_PEFT)
     with torch.device("meta"), warnings.catch_warnings():
         # PEFT warns if a tied head has an update, but this merge makes such a head a tensor of its own.
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
@@ -277,15 +270,30 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
         return PeftModel(model, config)
 
 
+def _check_mergeable(adapter: Path) -> None:
+    from peft import LoraConfig
+
+    config = LoraConfig.from_pretrained(str(adapter), inference_mode=True)
+    refused = {"use_dora": "DoRA", "modules_to_save": "fully trained modules", "lora_bias": "biases in B"}
+    refused |= {"target_parameters": "adapters on bare parameters", "trainable_token_indices": "trained tokens"}
+    for name, what in refused.items():
+        if getattr(config, name, None):
+            raise EngineError(f"{adapter} has {what} ({name}), which this merge cannot add", remedy=_USE_PEFT)
+    if config.bias != "none":
+        raise EngineError(f"{adapter} has trained biases, which this merge cannot add", remedy=_USE_PEFT)
+
+
 _USE_PEFT = "Export it with `--to adapter` and load it with PEFT."
 
 
-def _updates(model: PeftModel, adapter: Path) -> dict[str, Update]:
-    """Return the update of every matrix that the adapter changes, after checking the adapter's file."""
+def _updates(described: PreTrainedModel, adapter: Path) -> dict[str, Update]:
+    """Return the update of every matrix that the adapter changes, after checking the adapter's files."""
     from peft import get_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
     from torch.nn import Linear
 
+    _check_mergeable(adapter)
+    model = _with_adapter(described, adapter)
     _fits(adapter, get_peft_model_state_dict(model))
     found: dict[str, Update] = {}
     for name, module in model.named_modules():

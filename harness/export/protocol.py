@@ -112,6 +112,8 @@ class Exporter(Generic[O]):
     """A frozen dataclass; each field has `metadata=option(...)`."""
     make: Callable[[ExportRequest, O], str]
     """Write the export and return the text that the command prints, usually the path of the result."""
+    check: Callable[[Source, O], None] = lambda *_: None
+    """Refuse a source that this target cannot hold, before the first of several is exported."""
 
 
 def options_of(exporter: Exporter[Any]) -> dict[str, tuple[Option, Field[Any]]]:

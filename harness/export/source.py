@@ -134,6 +134,17 @@ def check_weights(model: ModelRef) -> None:
         raise UsageError(what, remedy="Run the benchmark on a real model.")
 
 
+def check_mergeable(variant: Variant, remedy: str = "Export it with `--to adapter` and load it with PEFT.") -> None:
+    """Check that adding `scaling * B @ A` to each matrix gives the trained model.
+
+    Raises:
+        UsageError: the variant is trained with DoRA, which also rescales each matrix.
+    """
+    if variant.settings.use_dora:
+        what = f"{variant.name} is trained with DoRA (use_dora), which merged models and GGUF files cannot hold"
+        raise UsageError(what, remedy=remedy)
+
+
 def saved_base(source: Source) -> Path | None:
     """Path of the quantised base that the run was evaluated on; None if it is no longer in the cache."""
     run = source.run

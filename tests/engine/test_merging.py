@@ -173,6 +173,16 @@ def test_what_cannot_be_merged_is_refused(base: Base, changed: dict[str, Any], w
         merge(resolve("pocket"), adapter, dtype="float16", compute_dtype="float32", nf4=True)
 
 
+def test_an_adapter_with_dora_fits_its_base(base: Base, tmp_path: Path) -> None:
+    """What a merge refuses, `--to adapter` exports: DoRA's magnitudes are checked as the other tensors are."""
+    adapter = adapter_of(base, tmp_path / "adapter", 0.03, use_dora=True)
+    check_adapter(resolve("pocket"), adapter)
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"use_dora": False}))
+    with pytest.raises(EngineError, match="lora_magnitude_vector"):
+        check_adapter(resolve("pocket"), adapter)
+
+
 def test_a_value_that_fp16_cannot_hold_is_refused(base: Base, tmp_path: Path) -> None:
     """If a merged value is outside fp16's range, the merge is refused, and the message suggests another dtype."""
     adapter = adapter_of(base, tmp_path / "adapter", 1e8)

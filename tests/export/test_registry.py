@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
+import shutil
+from dataclasses import is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +14,8 @@ from harness.cli import cli, main
 from harness.core.export import ExportKind
 from harness.export.protocol import Exporter, options_of
 from harness.export.registry import EXPORTERS
+from harness.storage.runs import RunStore
+from tests.support.trained_run import inside
 
 
 def options(capsys: pytest.CaptureFixture[str]) -> str:
@@ -55,6 +59,23 @@ def test_the_command_has_all_its_options() -> None:
         *("run", "variants", "--to", "--seed", "--mode", "--dtype", "--quant", "--llama-cpp"),
         *("--repo", "--what", "--public", "--dry-run", "--base-only", "--lora", "--output", "--quiet", "-h", "--help"),
     }
+
+
+@pytest.mark.parametrize("kind", ["merged", "gguf", "gguf-lora", "ollama"])
+def test_dora_is_refused_by_its_variant_before_anything_is_exported(
+    kind: str, trained_run: RunStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A variant with DoRA is refused by name, with the target that takes it, before others are exported."""
+    run = RunStore(Path(shutil.copytree(trained_run.root, tmp_path / "run")))
+    found = run.manifest()
+    first = found.plan.variants[0]
+    dora = replace(first, settings=replace(first.settings, use_dora=True))
+    run.write_manifest(replace(found, plan=replace(found.plan, variants=(dora,))))
+    with inside(trained_run.root.parents[2]):
+        assert main(["export", str(run.root), first.name, "--to", kind]) == 2
+    assert f"{first.name} is trained with DoRA" in (told := capsys.readouterr().err)
+    assert "--to adapter" in told
+    assert not (run.root / "exports").exists()
 
 
 def test_a_hub_export_needs_a_repository(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from harness.core.suite import Example, Message, Suite
 from harness.core.trainer_arguments import FP16
 from harness.core.turn_tokens import TurnTokens
 from harness.core.units import DeviceKind
-from harness.export.source import check_weights, pick, suite_label, trained, training_label
+from harness.export.source import check_mergeable, check_weights, pick, suite_label, trained, training_label
 from harness.hardware.environment import versions
 from harness.hardware.estimate import Fit
 from harness.hardware.estimate.predictions import Workload, named_workload, predict_trial, resolved_workload, target_gpu
@@ -97,7 +97,7 @@ def of_run(store: RunStore, name: str | None, seed: int | None) -> Contents:
     variant = pick(run.plan.variants, name or _chosen(store, run.plan))
     words = ["harness", "export", str(store.root), variant.name, "--to", "adapter"]
     words += [] if seed is None else ["--seed", str(seed)]
-    _check_mergeable(variant, f"Keep the adapter itself and load it with PEFT: `{shlex.join(words)}`.")
+    check_mergeable(variant, f"Keep the adapter itself and load it with PEFT: `{shlex.join(words)}`.")
     chosen = run.plan.seeds[0] if seed is None else seed
     trained([record for record in store.records() if record.variant == variant.id], variant, chosen)
     on = run.provenance.machine
@@ -120,17 +120,6 @@ def of_run(store: RunStore, name: str | None, seed: int | None) -> Contents:
         ),
         workload,
     )
-
-
-def _check_mergeable(variant: Variant, remedy: str) -> None:
-    """Check that the notebook's merge, which adds `scaling * B @ A` to each matrix, gives the trained model.
-
-    Raises:
-        UsageError: the variant is trained with DoRA, which also rescales each matrix.
-    """
-    if variant.settings.use_dora:
-        what = f"{variant.name} is trained with DoRA (use_dora), which a notebook cannot merge"
-        raise UsageError(what, remedy=remedy)
 
 
 def _chosen(store: RunStore, plan: Plan) -> str:
@@ -174,7 +163,7 @@ def of_suite(
         what = f"the grid {plan.grid} has {len(plan.variants)} variants, and a notebook trains one"
         raise UsageError(what, remedy=f"Name it with --row: {names}.")
     variant = pick(plan.variants, name or plan.variants[0].name)
-    _check_mergeable(variant, "Train it with `harness run`, or name a variant without use_dora with --row.")
+    check_mergeable(variant, "Train it with `harness run`, or name a variant without use_dora with --row.")
     chosen = plan.seeds[0] if seed is None else seed
     found = _described(model, show)
     turns = check_tokens(suite, [variant.settings.max_length], found.tokenizer or Path(), found.config)

@@ -16,7 +16,7 @@ from harness.core.export import ExportKind, ExportRecord, GgufType, MergeMode
 from harness.export.llama_cpp import Run, check_binding, check_tokenizer, command, converter, installed
 from harness.export.output_folders import RECORD, add, begin, commit, existing
 from harness.export.protocol import Exporter, ExportRequest, option
-from harness.export.source import Source
+from harness.export.source import Source, check_mergeable
 from harness.export.targets.merged import MergeOptions, export_merged
 from harness.storage.files import writing
 from harness.storage.records import read_record
@@ -231,9 +231,15 @@ def export_base(request: ExportRequest, options: QuantOptions) -> Path:
     return base_to_gguf(bare, merged, request.folder, wanted)
 
 
+def _check(source: Source, options: GgufOptions) -> None:
+    if not options.base_only:
+        check_mergeable(source.variant)
+
+
 EXPORTER = Exporter(
     ExportKind.GGUF,
     "the merged model as one GGUF file for llama.cpp; with --base-only the base model, for --to gguf-lora",
     GgufOptions,
     _make,
+    _check,
 )

@@ -9,6 +9,7 @@ from harness.core.export import ExportKind, ExportRecord
 from harness.export.model_card import card, evidence
 from harness.export.output_folders import RECORD
 from harness.export.protocol import Exporter, ExportRequest, option
+from harness.export.source import Source, check_mergeable
 from harness.export.targets.adapter import export_adapter
 from harness.export.targets.merged import MergeOptions, export_merged
 from harness.export.upload import Upload, listing, send
@@ -49,9 +50,15 @@ def _folder(request: ExportRequest, options: HubOptions) -> Path:
     return export_merged(request, options, output=request.output)
 
 
+def _check(source: Source, options: HubOptions) -> None:
+    if options.what is ExportKind.MERGED:
+        check_mergeable(source.variant)
+
+
 EXPORTER = Exporter(
     ExportKind.HUB,
     "the adapter or the merged model with a model card, uploaded to a repository that is private unless --public",
     HubOptions,
     _make,
+    _check,
 )
