@@ -43,11 +43,14 @@ def chat(
         raise click.UsageError("--lora needs --gguf FILE: the base model's GGUF file.")
     from harness.cli.chat_session import gguf_session, print_answers, torch_session
     from harness.export.source import find
+    from harness.export.targets.gguf_lora import check_base_file
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
     from harness.storage.runs import find_run
 
     source = find(find_run(run), variant, seed, Cache(CACHE))
+    if gguf and loras:
+        check_base_file(run, source, gguf)
     with gguf_session(source, gguf, loras) if gguf else torch_session(source) as ask:
         for question in questions or _typed_lines():
             print_answers(question, ask(question))

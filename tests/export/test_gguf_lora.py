@@ -17,13 +17,15 @@ from harness.core.export import ExportKind, GgufType, MergeMode
 from harness.engine.merging import merge
 from harness.export import llama_cpp
 from harness.export.export_record import record_of
+from harness.export.output_folders import RECORD
 from harness.export.source import Source
 from harness.export.targets.gguf import GgufRequest, base_to_gguf
-from harness.export.targets.gguf_lora import base_of, instructions, to_gguf_lora
+from harness.export.targets.gguf_lora import base_of, check_base_file, instructions, to_gguf_lora
 from harness.export.targets.merged import MergeRequest, merge_of, to_merged
 from harness.storage.manifest import MANIFEST, verify_manifest
+from harness.storage.records import write_record
 from harness.storage.runs import RunStore
-from tests.support.trained_run import source_of
+from tests.support.trained_run import inside, source_of
 
 
 class Converter:
@@ -158,3 +160,18 @@ def test_adapters_need_a_base_file(trained_run: RunStore, tmp_path: Path, capsys
     file.touch()
     assert main(["chat", str(trained_run.root), "lr", "--lora", str(file)]) == 2
     assert "--lora needs --gguf FILE" in capsys.readouterr().err
+
+
+def test_an_adapter_is_not_added_to_a_merged_file(trained_run: RunStore, tmp_path: Path, capsys: Any) -> None:
+    """`harness chat --gguf MERGED --lora ADAPTER` is refused, with the command that makes the base model's file."""
+    source, file, adapter = source_of(trained_run), tmp_path / "merged.gguf", tmp_path / "a.gguf"
+    file.touch()
+    adapter.touch()
+    write_record(tmp_path / RECORD, record_of(source, ExportKind.GGUF, MergeMode.NF4_EXACT, "f16", True, ""))
+    with inside(trained_run.root.parents[2]):
+        assert main(["chat", str(trained_run.root), "lr", "--gguf", str(file), "--lora", str(adapter)]) == 2
+    told = capsys.readouterr().err
+    assert f"merged.gguf has the adapter of {source.variant.name} inside already" in told
+    assert "--to gguf --base-only --quant f16` makes it." in told
+    write_record(tmp_path / "merged.gguf.json", record_of(source.bare, ExportKind.GGUF, None, "f16", True, ""))
+    check_base_file(trained_run.root, source, file)

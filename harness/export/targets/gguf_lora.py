@@ -14,17 +14,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.core import programs
-from harness.core.errors import ExportError
-from harness.core.export import ExportKind, GgufType, MergeMode
+from harness.core.errors import ExportError, UsageError
+from harness.core.export import ExportKind, ExportRecord, GgufType, MergeMode
 from harness.core.model import ModelRef
 from harness.export.config_files import config_of
 from harness.export.export_record import precision_words, record_of, write_json
 from harness.export.llama_cpp import LORA_CONVERTER, Run, command, converter
-from harness.export.output_folders import add, copy
+from harness.export.output_folders import RECORD, add, copy
 from harness.export.protocol import Exporter, ExportRequest
 from harness.export.source import Source, check_mergeable, check_weights
 from harness.export.targets.gguf import LLAMA_CPP, SHARED, base_name, llama_cli_command, run_for
 from harness.models.foreign_files import read_object
+from harness.storage.records import read_record
 
 _DTYPE = "f16"
 _USE_MERGED = "Export the merged model instead: --to gguf."
@@ -105,16 +106,40 @@ def _config_of(adapter: Path) -> dict[str, Any]:
 
 def instructions(run: Path, source: Source, file: Path) -> str:
     """Instructions for chatting with the adapter on this machine and on another. `run` is the run's directory."""
-    named, base = [str(run), source.variant.name], file.with_name(base_of(source))
-    named += ["--seed", str(source.seed)] if source.seed != source.run.plan.seeds[0] else []
+    named, base = [str(run), source.variant.name, *_seed_words(source)], file.with_name(base_of(source))
     lines = [
         f"Chat here:      {shlex.join(['harness', 'chat', *named, '--gguf', str(base), '--lora', str(file)])}",
         f"With llama.cpp: {llama_cli_command(source, base, file)}",
     ]
     if not base.exists():
-        words = ["harness", "export", *named, "--to", "gguf", "--base-only", "--quant", "f16"]
-        lines.insert(0, f"First, make {base.name}: {shlex.join([*words, '--output', str(file.parent)])}")
+        words = [*_base_words(run, source), "--output", str(file.parent)]
+        lines.insert(0, f"First, make {base.name}: {shlex.join(words)}")
     return "\n".join(lines)
+
+
+def _base_words(run: Path, source: Source) -> list[str]:
+    return ["harness", "export", str(run), source.variant.name, *_seed_words(source), *_BASE_OPTIONS]
+
+
+def _seed_words(source: Source) -> list[str]:
+    return ["--seed", str(source.seed)] if source.seed != source.run.plan.seeds[0] else []
+
+
+_BASE_OPTIONS = ("--to", "gguf", "--base-only", "--quant", "f16")
+
+
+def check_base_file(run: Path, source: Source, file: Path) -> None:
+    """Check that a GGUF file, to which an adapter is to be added, has none inside, as far as its record says.
+
+    Raises:
+        UsageError: the file was made of a merged model.
+    """
+    records = (file.with_name(f"{file.name}.json"), file.with_name(RECORD))
+    found = next((path for path in records if path.is_file()), None)
+    if found and (record := read_record(found, ExportRecord)).training:
+        what = f"{file} has the adapter of {record.variant} inside already, so --lora would add another"
+        remedy = f"Give the base model's file with --gguf: `{shlex.join(_base_words(run, source))}` makes it."
+        raise UsageError(what, remedy=remedy)
 
 
 def export_gguf_lora(request: ExportRequest, llama_cpp: Path | None) -> Path:
