@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from harness.core.javascript import to_json
-from harness.core.judges import Question
+from harness.core.judges import Question, without_keys
 from harness.core.suite import Assertion
 from harness.scoring.assertion_type import SHARE, AssertionType, Judge, Need, Value
 from harness.scoring.assertion_types.similarity import EMBEDDER
@@ -117,7 +117,7 @@ def _object(reply: str, key: str) -> Mapping[str, Any]:
         raise CannotScoreError(f"the judge replied with no verdict, but {quote(' '.join(reply.split()))}")
     if any(each[key] != found[0][key] for each in found):
         raise CannotScoreError("the judge replied with two verdicts that differ")
-    return found[0]
+    return {name: without_keys(value) if isinstance(value, str) else value for name, value in found[0].items()}
 
 
 def _reason(found: Mapping[str, Any]) -> str:

@@ -208,9 +208,13 @@ def test_a_proxy_gets_nothing_for_this_machine(monkeypatch: pytest.MonkeyPatch) 
     assert proxy.bodies == []
 
 
-def test_a_key_in_a_reply_is_masked() -> None:
-    """If the endpoint repeats the key in a reply, the stored text has not the key."""
-    with serving(JudgeServer(lambda _, __: f"your key is {KEY}.")) as server:
+ESCAPED = "".join(f"\\u{ord(sign):04X}" for sign in KEY)
+
+
+@pytest.mark.parametrize("written", [KEY, ESCAPED, ESCAPED.replace("\\", "\\\\"), KEY.replace("-", "\\u002d")])
+def test_a_key_in_a_reply_is_masked(written: str) -> None:
+    """If the endpoint repeats the key in a reply, also with JSON's escapes, the stored text has not the key."""
+    with serving(JudgeServer(lambda _, __: f"your key is {written}.")) as server:
         (found,), _ = asking(server, 1)
     assert isinstance(found, Reply)
     assert found.text == "your key is ***."
