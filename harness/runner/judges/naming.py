@@ -63,8 +63,8 @@ def _check_holds_no_key(name: str) -> None:
     if without_keys(name) != name:
         raise UsageError(
             f"the name of the judge holds the key that {KEY} or {OPENAI_KEY} sets",
-            remedy="Write the name of the model in its place. If the key is a secret, delete it from suite.yaml and from "
-            "the history of your shell.",
+            remedy="Write the name of the model in its place. If the key is a secret, delete it from suite.yaml and "
+            "from the history of your shell.",
         )
 
 
