@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from selectors import EVENT_READ, DefaultSelector
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.core import programs
 
@@ -198,6 +198,12 @@ def serve(work: Callable[[Any, Any], Any], argument: str) -> None:
         for item in request["items"]:
             sys.stdout.write(json.dumps(_answer(work, request["shared"], item, limits)) + "\n")
         sys.stdout.flush()
+
+
+def give_up(limit: str) -> NoReturn:
+    """End this process at once, from any thread; `limit` says which limit the item of work reached."""
+    os.write(sys.stdout.fileno(), (json.dumps({"limit": limit}) + "\n").encode())
+    os._exit(1)
 
 
 def _limit(limits: Limits) -> None:

@@ -20,9 +20,11 @@ from harness.scoring.values import FILE, filled, misnamed
 
 NO_FUNCTION = "the file exports no such function"
 CHILD = "harness.scoring.javascript_process"
-LIMITS = Limits(seconds=60.0, processor=1.5)
-"""The limit is of processor time, so that a busy machine gives the same scores. The start of another child takes less
-than a second of it, so that every evaluation ends within 3 seconds on an idle machine."""
+LIMITS = Limits(seconds=60.0, processor=1.5, memory=8 * 2**30)
+"""A limit of processor time gives the same scores on a busy machine. The start of another child takes less than a
+second of it, so that every evaluation ends within 3 seconds of it. The child measures its memory itself, and its address
+space is so large that it can get any single object first.
+"""
 MAX_LIMITS_REACHED = 3
 """Number of answers for which the same code may reach a limit before it is not run any more."""
 
@@ -57,6 +59,7 @@ class _Sandbox:
         if not _is_outcome(found):
             raise CannotScoreError("the JavaScript changed how its result is written, so that it cannot be read")
         if found["kind"] == "limit":
+            self._process.close()  # it has a high peak of memory, by which the next evaluation would be measured
             self._limits_reached[code] += 1
             raise CannotScoreError(f"the JavaScript {found['value']}")
         return dict(found)

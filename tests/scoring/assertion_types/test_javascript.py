@@ -65,6 +65,15 @@ def test_an_overrun_ends_within_three_seconds(code: str) -> None:
     assert "the JavaScript took more than" in found.error or "MiB of memory" in found.error
 
 
+@pytest.mark.parametrize(
+    "bomb", ["new Uint8Array(2e9)", "(() => { const all = []; for (;;) all.push(new ArrayBuffer(3e7)); })()"]
+)
+def test_code_that_catches_its_lack_of_memory_gives_no_score(bomb: str) -> None:
+    """Code that needs too much memory has no score, whatever it returns, and the next answer has one."""
+    assert "128 MiB of memory" in judged(f"try {{ {bomb} }} catch {{ }}\nreturn true").error
+    assert judged("new Uint8Array(5e7).length").passed
+
+
 def _spent() -> float:
     """Return the processor time of this process and of those that it started and that have ended."""
     return sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
