@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import quickjs
@@ -101,10 +102,9 @@ class _Watch:
 
 def _address_space(name: str) -> int:
     """Return the address space (VmSize) of this process in bytes, or its peak (VmPeak); 0 where no file says it."""
-    with suppress(OSError), open("/proc/self/status", "rb") as file:
-        for line in file:
-            if line.startswith(name.encode()):
-                return int(line.split()[1]) * 2**10
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next((int(line.split()[1]) * 2**10 for line in lines if line.startswith(name)), 0)
     return 0
 
 
@@ -113,8 +113,8 @@ def _watch() -> _Watch | None:
     """Return the watch of this process; None where nothing says how much it needs, as on macOS."""
     if not _address_space("VmPeak"):
         return None
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # if the machine has no memory left, this process is to be ended, and no other
+    with suppress(OSError):  # if the machine has no memory left, this process is to be ended, and no other
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     return _Watch()
 
 

@@ -22,8 +22,8 @@ NO_FUNCTION = "the file exports no such function"
 CHILD = "harness.scoring.javascript_process"
 LIMITS = Limits(seconds=60.0, processor=1.5, memory=8 * 2**30)
 """A limit of processor time gives the same scores on a busy machine. The start of another child takes less than a
-second of it, so that every evaluation ends within 3 seconds of it. The child measures its memory itself, and its address
-space is so large that it can get any single object first.
+second of it, so that every evaluation ends within 3 seconds of it. The child measures its memory itself, and its
+address space is so large that it can get any single object first.
 """
 MAX_LIMITS_REACHED = 3
 """Number of answers for which the same code may reach a limit before it is not run any more."""
