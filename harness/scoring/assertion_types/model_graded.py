@@ -58,12 +58,7 @@ def _asked(evidence: Evidence, verdicts: tuple[str, ...], read: Callable[[str], 
     """Return what `read` finds in the judge's reply to a text that consists of these parts."""
     bounded(evidence.text)
     question = Question("\n\n".join((_RULES, *parts)), evidence.scoring.repeat, verdicts)
-    reply = evidence.scoring.opinions.reply(question)
-    try:
-        return read(reply)
-    except CannotScoreError:
-        evidence.scoring.opinions.misread(question)
-        raise
+    return read(evidence.scoring.opinions.reply(question))
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------------
