@@ -20,7 +20,8 @@ class JudgedRow:
     rate: str
     interval: str
     difference: str
-    """The difference from the base model, with its interval; empty for the base model."""
+    """The difference from the base model, in points; empty for the base model."""
+    difference_interval: str
     noise: str
     """What the judge's contradictions alone can make of the difference."""
     is_noise: bool
@@ -101,7 +102,8 @@ def _row(rate: JudgedRate, found: Judging) -> JudgedRow:
         variant=rate.variant,
         rate=formatting.ABSENT if share is None else f"{share:.0%} ({rate.passed}/{rate.total})",
         interval="" if rate.low is None or rate.high is None else f"{rate.low:.0%} to {rate.high:.0%}",
-        difference=f"{rate.points:+.0f} ({rate.points_low:+.0f} to {rate.points_high:+.0f})" if known else "",
+        difference=f"{rate.points:+.0f}" if known else "",
+        difference_interval=f"{rate.points_low:+.0f} to {rate.points_high:+.0f}" if known else "",
         noise=f"±{rate.noise:.0f}" if rate.noise is not None and known else "",
         is_noise=_is_noise(rate, found),
         without=rate.without,

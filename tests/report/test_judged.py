@@ -67,7 +67,7 @@ def test_the_page_has_a_table_of_verdicts() -> None:
     page = report.render(results, now="2026-01-02T03:24:05+00:00")
     assert '<section id="judged">' in page
     assert page.count("Judged by tester&lt;b&gt; at h") == 1
-    assert "-10 (-30 to +12)" in page
+    assert "-10 <small>-30 to +12</small>" in page
     assert "larger than the difference" in page
     assert "Judged by tester<b> at h" in terminal.summary(results)
 
