@@ -7,6 +7,7 @@ call of native code; that of the child process does.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -118,8 +119,26 @@ def _watch() -> _Watch | None:
     return _Watch()
 
 
+def compiled(item: Any) -> Any:
+    """Compile code without running it, and describe why it is no program."""
+    context = quickjs.Context()
+    context.set_memory_limit(MEMORY)
+    parameters = "output, context" if item["name"] is None else "module, exports"
+    try:
+        # Nothing after `throw` runs, even if the code ends the function.
+        context.eval(f"throw null; (function ({parameters}) {{\n{item['code']}\n}})")
+    except quickjs.JSException as error:
+        if str(error).startswith("SyntaxError"):
+            words, _, where = str(error).partition("\n")
+            line = re.search(r":(\d+)", where)
+            return {"kind": "wrong", "value": words[:300] + (f" (line {int(line[1]) - 1})" if line else "")}
+    return {"kind": "boolean", "value": True}
+
+
 def run(_shared: Any, item: Any) -> Any:
     """Evaluate an item, and return no result if that needed too much memory, whatever the code made of it."""
+    if item.get("compile"):
+        return compiled(item)
     watch = _watch()
     if watch is None:
         return evaluated(item, MEMORY)

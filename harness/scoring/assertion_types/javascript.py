@@ -43,6 +43,12 @@ class _Sandbox:
         if found["kind"] != "boolean":
             raise CannotScoreError(NO_FUNCTION)
 
+    def compile(self, code: str, name: str | None) -> None:
+        """Raise `CannotScoreError` if code is no program. Nothing is run."""
+        found = self._done({"code": code, "name": name, "compile": True}, code)
+        if found["kind"] == "wrong":
+            raise CannotScoreError(f"is no JavaScript: {found['value']}")
+
     def run(self, code: str, name: str | None, output: str, context: dict[str, Any]) -> dict[str, Any]:
         """Return what the code returned or threw; raise `CannotScoreError` if it reached a limit."""
         if self._limits_reached[code] >= MAX_LIMITS_REACHED:
@@ -120,6 +126,22 @@ def _module(written: str, scoring: Scoring) -> tuple[str, str]:
 
 def _load(value: Any, scoring: Scoring) -> None:
     _sandbox().find(*_module(str(value), scoring))
+
+
+def _compile(value: Any, text: str) -> None:
+    """Raise `CannotScoreError` with a remedy in the second line if code, or the text of its file, is no program."""
+    written = str(value)
+    if written.startswith(FILE):
+        _sandbox().compile(_as_common_module(text), "")
+        return
+    try:
+        _sandbox().compile(function_body(written), None)
+    except CannotScoreError as problem:
+        is_line = "\n" not in written.rstrip(SPACE)
+        hint = (
+            " A text of one line is an expression: write it without `return`, or in several lines." if is_line else ""
+        )
+        raise CannotScoreError(f"{problem}\nCorrect the code.{hint}") from None
 
 
 _EXPORT = re.compile(r"\bexports?\b")
@@ -241,6 +263,7 @@ TYPES = (
             file=_file,
             misnamed=_misnamed,
             load=_load,
+            compile=_compile,
             unsupported=_unsupported,
             unsupported_file=needs_node,
         ),

@@ -15,7 +15,7 @@ import pytest
 from harness.core.limited_process import LimitedProcess, LimitReachedError
 from harness.core.scores import Score
 from harness.core.suite import Assertion, Case, Message
-from harness.scoring import ASSERTION_TYPES, Scoring, score, unusable_code
+from harness.scoring import ASSERTION_TYPES, Scoring, broken_code, score, unusable_code
 from harness.scoring.assertion_types.javascript import CHILD, LIMITS, function_body, needs_node
 from tests.studies.promptfoo_javascript import own_pairs, verdict
 
@@ -128,6 +128,24 @@ def test_a_result_of_another_form_is_no_score(grade: str) -> None:
     found = judged(f"({grade})")
     assert found.value is None
     assert "cannot be read" in found.error
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("return output === 'a'", "is no JavaScript: SyntaxError: unexpected token in expression: 'return' (line 1)\n"),
+        ("const a = 1;\nreturn a +;", "(line 2)\nCorrect the code."),
+        ("file://a.js", "is no JavaScript"),
+        ("}); for (;;) {} (function () {", ""),
+        ("const a = 1;\nreturn a;", ""),
+    ],
+)
+def test_broken_code_is_found_without_running_it(value: str, words: str) -> None:
+    """Code that is no program is described with a remedy, and what is compiled does not run."""
+    found = broken_code([Assertion("javascript", value)], lambda _: "module.exports = (output => {")
+    assert words in found
+    assert bool(found) is bool(words)
+    assert ("without `return`" in found) is value.startswith("return")
 
 
 def test_code_runs_only_with_permission() -> None:
