@@ -35,8 +35,7 @@ def report(runs: tuple[Path, ...], kind: str, handout: bool, output: Path | None
 
     form = report_files.Format(kind)
     if handout:
-        for run in runs:
-            echo(report_files.handout_of(run, output if len(runs) == 1 else None))
+        echo(report_files.handouts(runs, form, output))
     elif len(runs) == 1:
         echo(report_files.of_run(runs[0], form, output))
     else:

@@ -302,6 +302,9 @@ class Results:
     confirmed: Outcome | None = None
     confirmed_samples: tuple[Sample, ...] = field(repr=False, default=())
     finished: str = ""
+    """When the run ended."""
+    rescored: str = ""
+    """When the stored answers were last scored again (`harness score`); empty if they never were."""
     parities: tuple[Parity, ...] = field(repr=False, default=())
     """Parity checks of this run's trainings (`harness parity`)."""
     timelines: tuple[Timeline, ...] = ()

@@ -13,9 +13,13 @@ from harness.core.suite import Example
 from harness.core.trainer_arguments import NF4, lora_arguments, machine_arguments, sft_arguments
 from harness.core.units import DeviceKind
 
+LONGEST = 69
+"""Longest line of the code, in characters, as far as the values allow: two such lines fit side by side on A4."""
+
 PRECISE = """\
-# Between SFTTrainer(...) and trainer.train(): TRL casts a QLoRA adapter to bf16, in which small updates are lost and
-# which fp16's gradient scaler refuses (huggingface/trl#4901).
+# Between SFTTrainer(...) and trainer.train(): TRL casts a QLoRA
+# adapter to bf16, which loses small updates, and which fp16's
+# gradient scaler refuses (huggingface/trl#4901).
 for parameter in trainer.model.parameters():
     if parameter.requires_grad:
         parameter.data = parameter.data.float()
@@ -23,10 +27,13 @@ for parameter in trainer.model.parameters():
 
 
 LORAPLUS = """\
-# Also between SFTTrainer(...) and trainer.train(): LoRA+, which trains the matrices B with a higher learning rate.
+# Also between SFTTrainer(...) and trainer.train(): LoRA+ trains the
+# matrices B with a higher learning rate.
 from peft.optimizers import create_loraplus_optimizer
 
-optimizer, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+optimizer, options = trainer.get_optimizer_cls_and_kwargs(
+    trainer.args, trainer.model
+)
 trainer.optimizer = create_loraplus_optimizer(
     trainer.model,
     optimizer,
@@ -38,8 +45,10 @@ trainer.optimizer = create_loraplus_optimizer(
 
 
 REHEARSAL = """\
-# Add these rows to your training rows. They are the base model's own answers to other prompts (rehearsal), so that the
-# model keeps what it could do. Training rows without them give another model than the one that was evaluated.
+# Add these rows to your training rows. They are the base model's own
+# answers to other prompts (rehearsal), so that the model keeps what
+# it could do. Without them, you train another model than the one
+# that was evaluated.
 """
 
 
@@ -80,8 +89,21 @@ def quantization_config(machine: Machine) -> str:
 
 def call(name: str, arguments: dict[str, Any]) -> str:
     """Return a call of `name` as code with one keyword argument per line; values may contain any text."""
-    lines = "".join(f"    {key}={literal(value)},\n" for key, value in arguments.items())
-    return f"{name}(\n{lines})"
+    return f"{name}(\n{''.join(_argument(key, value) for key, value in arguments.items())})"
+
+
+def _argument(key: str, value: Any) -> str:
+    """Return a keyword argument on one line. A list that is too long for a line has several."""
+    line = f"    {key}={literal(value)},"
+    if len(line) <= LONGEST or not isinstance(value, list):
+        return f"{line}\n"
+    lines: list[str] = []
+    for element in map(literal, value):
+        if lines and len(f"{lines[-1]} {element},") <= LONGEST:
+            lines[-1] += f" {element},"
+        else:
+            lines.append(f"        {element},")
+    return "\n".join([f"    {key}=[", *lines, "    ],\n"])
 
 
 def listing(values: Iterable[Any]) -> str:

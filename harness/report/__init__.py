@@ -92,7 +92,9 @@ def _environment() -> Environment:
         finalize=_visible,
     )
     environment.globals.update(formatting=formatting, wording=wording, titled=drawing.titled)
-    environment.filters.update(column_groups=html_tables.column_groups, with_code=formatting.with_code)
+    environment.filters.update(
+        column_groups=html_tables.column_groups, with_code=formatting.with_code, unbroken=formatting.unbroken
+    )
     return environment
 
 

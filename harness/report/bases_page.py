@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.report.charts.drawing import Chart
 from harness.report.charts.learned_lost import Mark
 from harness.report.first_screen import FirstScreen, first_screen
 from harness.report.headline import chosen, highest_pass_rate
-from harness.report.kinds import KindCell, of_variant, place
+from harness.report.kinds import JOINED, KindCell, of_variant, place
 from harness.report.pass_rates import RoleScores, scores_by_role, shared_cases
 
 VERDICTS = {
@@ -44,6 +45,8 @@ class BaseRow:
     """What may not be concluded from this model; empty if there is nothing to say."""
     title: str
     """The verdict in short: a key of `VERDICTS`."""
+    recommended: bool
+    """Whether the page answers with this base."""
     variant: str
     """The chosen variant; empty if none was chosen."""
     first: FirstScreen
@@ -71,6 +74,8 @@ class BasesPage:
     verdicts: tuple[tuple[str, str], ...]
     """The verdicts on the page, each with its meaning."""
     kinds: tuple[tuple[Role, tuple[KindLine, ...]], ...]
+    joined: str
+    """The first kind of which the name stands for several, such as `read-…`; empty if there is none."""
     chart: Chart | None
     runs: tuple[tuple[str, str], ...]
     """The directory of each run, and the command that made it."""
@@ -123,17 +128,20 @@ def bases_page(runs: Sequence[tuple[Path, Results]], now: str) -> BasesPage:
         _Run(root, results, name if names.count(name) == 1 else f"{name} ({root.name})")
         for (root, results), name in zip(runs, names, strict=True)
     ]
-    answer, reasons = _answer(found)
+    best = _best(found)
+    answer, reasons = _answer(found, best)
+    kinds = _kinds(found)
     return BasesPage(
         now=now,
         suite=runs[0][1].run.suite.name,
         answer=answer,
         reasons=reasons,
-        rows=tuple(_row(number, run) for number, run in enumerate(found, 1)),
+        rows=tuple(_row(number, run, recommended=run is best) for number, run in enumerate(found, 1)),
         verdicts=tuple((word, says) for word, says in VERDICTS.items() if any(run.verdict == word for run in found)),
-        kinds=_kinds(found),
-        chart=_chart(found),
-        runs=tuple((str(run.root), run.results.run.provenance.command) for run in found),
+        kinds=kinds,
+        joined=next((line.kind for _, lines in kinds for line in lines if line.kind.endswith(JOINED)), ""),
+        chart=_chart(found, best),
+        runs=tuple((str(run.root), _command(run.results.run.provenance.command)) for run in found),
     )
 
 
@@ -152,20 +160,30 @@ def _check(runs: Sequence[tuple[Path, Results]]) -> None:
 # --- which base --------------------------------------------------------------------------------------------------
 
 
-def _answer(runs: Sequence[_Run]) -> tuple[str, tuple[str, ...]]:
-    """Say which base to use: of the confirmed ones, the one that passes most; and how far it is from the others."""
+def _candidates(runs: Sequence[_Run]) -> list[_Run]:
+    """Return the runs of which a variant was confirmed. A toy model counts only among toy models."""
+    confirmed = [run for run in runs if run.verdict == Finding.CONFIRMED and run.scores and run.scores.cases]
+    if all(run.results.run.model.toy for run in runs):
+        return confirmed
+    return [run for run in confirmed if not run.results.run.model.toy]
+
+
+def _best(runs: Sequence[_Run]) -> _Run | None:
+    """Return the base to use: of the confirmed ones, the one that passes most cases of the objective."""
+    return max(_candidates(runs), key=lambda run: _mean(run.scores), default=None)
+
+
+def _answer(runs: Sequence[_Run], best: _Run | None) -> tuple[str, tuple[str, ...]]:
+    """Say which base to use, and why: what it passes, and how far it is from the others."""
     if all(run.results.run.model.shape_only for run in runs):
         return "Random weights show what fits, but not which base is better", ()
-    confirmed = [run for run in runs if run.verdict == Finding.CONFIRMED and run.scores and run.scores.cases]
-    toys = [run.name for run in runs if run.results.run.model.toy]
-    if len(toys) < len(runs):  # what holds for a toy model holds for it only
-        confirmed = [run for run in confirmed if run.name not in toys]
-    objective = runs[0].results.choice.objective
-    if not confirmed:
+    if best is None:
         return "No base can be recommended: on none of them was a variant confirmed.", ()
-    best = max(confirmed, key=lambda run: _mean(run.scores))
     assert best.shown is not None
-    reasons = [_against(best, other, objective) for other in confirmed if other is not best]
+    confirmed, objective = _candidates(runs), runs[0].results.choice.objective
+    toys = [run.name for run in runs if run.results.run.model.toy]
+    reasons = [_why(best, confirmed, objective, without_toys=bool(toys) and not best.results.run.model.toy)]
+    reasons += [_against(best, other, objective) for other in confirmed if other is not best]
     left_out = [run.name for run in runs if run not in confirmed and run.name not in toys]
     if left_out:
         reasons.append(f"Not considered, because nothing was confirmed on it: {wording.listed(left_out)}.")
@@ -173,6 +191,16 @@ def _answer(runs: Sequence[_Run]) -> tuple[str, tuple[str, ...]]:
         words = "is a toy model: it only shows" if len(toys) == 1 else "are toy models: they only show"
         reasons.append(f"{wording.listed(toys)} {words} how to read a report.")
     return f"{best.name}, with {best.shown.name}", tuple(reasons)
+
+
+def _why(best: _Run, confirmed: Sequence[_Run], objective: Role, *, without_toys: bool) -> str:
+    """Say what the recommended base passes, and among how many."""
+    which = f"{'held-out ' if best.held_out else ''}{objective} cases"
+    passed = f"{100 * _mean(best.scores):.0f}% of the {which} pass with these settings"
+    it = "Apart from toy models, it" if without_toys else "It"
+    if len(confirmed) == 1:
+        return f"{it} is the only base on which a variant was confirmed: {passed}."
+    return f"{it} passes most of the {len(confirmed)} bases on which a variant was confirmed: {passed}."
 
 
 def _mean(scores: RoleScores | None) -> float:
@@ -209,13 +237,14 @@ def _cheaper(best: _Run, other: _Run) -> str:
 # --- rows, kinds and chart ------------------------------------------------------------------------------------------
 
 
-def _row(number: int, run: _Run) -> BaseRow:
+def _row(number: int, run: _Run, *, recommended: bool) -> BaseRow:
     results, best = run.results, chosen(run.results)
     return BaseRow(
         number=number,
         name=run.name,
         banner=formatting.banner(results.run.model),
         title=run.verdict,
+        recommended=recommended,
         variant=best.name if best else "",
         first=first_screen(results, best, run.shown, next_steps(results)),
     )
@@ -237,13 +266,13 @@ def _kinds(runs: Sequence[_Run]) -> tuple[tuple[Role, tuple[KindLine, ...]], ...
     return tuple((role, tuple(line for (own, _), line in lines.items() if own is role)) for role in roles)
 
 
-def _chart(runs: Sequence[_Run]) -> Chart | None:
+def _chart(runs: Sequence[_Run], best: _Run | None) -> Chart | None:
     """Draw what the best variant of each base passes, against what it lost."""
-    marks = [mark for number, run in enumerate(runs, 1) if (mark := _mark(number, run))]
+    marks = [mark for number, run in enumerate(runs, 1) if (mark := _mark(number, run, recommended=run is best))]
     return learned_lost.of_bases(marks, runs[0].results) if marks else None
 
 
-def _mark(number: int, run: _Run) -> Mark | None:
+def _mark(number: int, run: _Run, *, recommended: bool) -> Mark | None:
     own = run.held_out or run.shown
     loss, scores = own.loss if own else None, run.scores
     span = scores.span if scores else None
@@ -252,6 +281,20 @@ def _mark(number: int, run: _Run) -> Mark | None:
     rate = 100 * _mean(scores)
     return Mark(
         number, run.name, rate, 100 * span.low, 100 * span.high, loss.points, loss.low, loss.high,
-        "chosen" if run.verdict == Finding.CONFIRMED else "not eligible",
+        "chosen" if recommended else "eligible" if run.verdict == Finding.CONFIRMED else "not eligible",
         bound=learned_lost.deciding_bound(run.results, own, held_out=bool(run.held_out)), at=(loss.points, rate),
     )  # fmt: skip
+
+
+def _command(given: str) -> str:
+    """Return the command of a run without its `--output`: the page names the run's directory beside it."""
+    try:
+        words = shlex.split(given)
+    except ValueError:  # not a command: the file was edited
+        return given
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if "--output" not in (before, word) and not word.startswith("--output=")
+    ]
+    return shlex.join(kept)

@@ -57,6 +57,8 @@ class FirstScreen:
     """What the reader may do, in a sentence."""
     word: str
     """The class of the verdict: `confirmed`, `not-confirmed`, `refuted`, `nothing` or `fits`."""
+    alone: str
+    """Of which role alone more is lost than the suite allows; empty if of none. The verdict has it too."""
     settings: tuple[tuple[str, str], ...]
     """Title and value of the settings that differ between the variants."""
     shown: str
@@ -69,10 +71,12 @@ def first_screen(results: Results, best: Outcome | None, shown: Outcome | None, 
     """Return the first screen. Without a best variant, `shown` has the highest pass rate; None if none has answers."""
     if results.run.model.shape_only:
         return _fits(results)
-    word, verdict = _verdict(results, best)
+    alone = _one_role_alone(results, best) if best else ""
+    word, verdict = _verdict(results, best, f" {alone}" if alone else "")
     return FirstScreen(
         verdict=verdict,
         word=word,
+        alone=alone if alone in verdict else "",
         settings=tuple((formatting.within_sentence(AXES[n].title), in_report(n, v)) for n, v in best.differs.items())
         if best
         else (),
@@ -85,14 +89,13 @@ def first_screen(results: Results, best: Outcome | None, shown: Outcome | None, 
 # --- the verdict -------------------------------------------------------------------------------------------------
 
 
-def _verdict(results: Results, best: Outcome | None) -> tuple[str, str]:
-    """Return the class of the verdict, and the sentence."""
+def _verdict(results: Results, best: Outcome | None, alone: str) -> tuple[str, str]:
+    """Return the class of the verdict, and the sentence, with what one role alone loses unless it is refuted."""
     model = results.run.model.name
     if best is None:
         few = power.too_few_passes(results)
         return "nothing", few or " ".join(results.choice.reasons[:1])
     found = results.choice.confirmation if results.confirmed else None
-    alone = _one_role_alone(results, best)
     if found is None:
         return "not-confirmed", (
             f"Not confirmed: no held-out cases have tested it. The best of many is partly lucky.{alone}"
@@ -117,8 +120,8 @@ def _one_role_alone(results: Results, best: Outcome) -> str:
     margin = results.run.suite.margin
     if len(own.losses) < len(losses.GUARDED):
         return ""
-    return "".join(
-        f" On the {'held-out ' if held_out else ''}{role} cases alone, it loses {points(loss.points)} points: more "
+    return " ".join(
+        f"On the {'held-out ' if held_out else ''}{role} cases alone, it loses {points(loss.points)} points: more "
         f"than the {margin:g} that the suite allows for {' and '.join(losses.GUARDED)} cases together."
         for role, loss in own.losses.items()
         if loss.points is not None and loss.points > margin
@@ -329,7 +332,7 @@ def _fits(results: Results) -> FirstScreen:
         if machine.kind is not DeviceKind.CPU
         else f"This run was on a CPU: it cannot tell what fits {gpu_of(machine)}."
     )
-    return FirstScreen(verdict, "fits", (), f"Time and memory {machine_claim(machine)}.", (), ())
+    return FirstScreen(verdict, "fits", "", (), f"Time and memory {machine_claim(machine)}.", (), ())
 
 
 def _is_known(variant: Outcome) -> bool:

@@ -18,6 +18,8 @@ from harness.core.training_outcome import Status
 ALLOCATOR = "PyTorch's allocator"
 """What the table of variants and the memory chart measure on a GPU; the whole GPU also holds the CUDA context."""
 ABSENT = "–"
+UNBROKEN = 18
+"""Longest word, in characters, that a heading on a phone has room for without a break."""
 
 ROLES = {
     Role.LEARN: "a behaviour that the training data contains",
@@ -47,6 +49,12 @@ TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy th
 def with_code(text: str) -> Markup:
     """Return a sentence as HTML in which the parts between backticks are code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(visible(text)))))
+
+
+def unbroken(name: str) -> Markup:
+    """Return a name as HTML in which short words with a hyphen, such as `lr=1e-3`, are not broken at it."""
+    words = str(escape(visible(name))).split(" ")
+    return Markup(" ".join(f'<span class="whole">{w}</span>' if "-" in w and len(w) <= UNBROKEN else w for w in words))
 
 
 def anchor(case: str) -> str:

@@ -32,6 +32,8 @@ class Handout:
     excerpts: tuple[Excerpt, ...]
     script: str
     """Python code of the settings, without the rows that rehearsal adds; empty if they are not recommended."""
+    longest: int
+    """Number of characters in the longest line of the code, which is the least width of its columns in print."""
     rehearsal: bool
     """Whether these settings add rows to the training data."""
     fits: Chart | None
@@ -47,6 +49,11 @@ def handout(results: Results, now: str) -> Handout:
     compared = best.name if best else headline.highest_pass_rate(results)
     shown = next((v for v in results.variants if v.name == compared), None)
     advice = recommend(results)
+    script = (
+        training_script.script(best.settings, results.run.provenance.machine, best.seeds[0])
+        if best and best.settings and advice.script
+        else ""
+    )
     return Handout(
         results=results,
         now=now,
@@ -54,9 +61,8 @@ def handout(results: Results, now: str) -> Handout:
         name=best.name if best else "",
         first=first_screen(results, best, shown, next_steps(results)),
         excerpts=() if shape else _both_ways(headline.excerpts(results, compared)),
-        script=training_script.script(best.settings, results.run.provenance.machine, best.seeds[0])
-        if best and best.settings and advice.script
-        else "",
+        script=script,
+        longest=max(map(len, script.splitlines()), default=0),
         rehearsal=bool(best and best.settings and best.settings.rehearsal),
         fits=memory_fit.memory_fit(results) if shape else None,
         limits=tuple(_limits(results)),

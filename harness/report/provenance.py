@@ -35,6 +35,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("Python", f"{facts.python}, {facts.platform}"),
         ("Started", formatting.moment(facts.started)),
         ("Finished", formatting.moment(results.finished)),
+        *([("Scored again", formatting.moment(results.rescored))] if results.rescored else []),
         ("Decoding", _decoding(run.suite)),
         ("System prompt", run.suite.system_prompt or NO_SYSTEM_PROMPT),
         *([("Rehearsal", _rehearsal(run.rehearsal))] if run.rehearsal else []),

@@ -64,8 +64,23 @@ def of_run(run: Path, form: Format, output: Path | None) -> str:
     return _write_file(report.render(store.results(), now=now()), output)
 
 
-def handout_of(run: Path, output: Path | None) -> str:
-    """Write the handout of a run: one printed page. Return its path."""
+def handouts(runs: Sequence[Path], form: Format, output: Path | None) -> str:
+    """Write the handout of each run: one printed page. Return the paths, one per line.
+
+    Raises:
+        UsageError: `output` is given for several runs, or the format is not HTML.
+    """
+    if form is not Format.HTML:
+        raise UsageError(f"a handout has no format {form}", remedy="Leave out --format, or leave out --handout.")
+    if output and len(runs) > 1:
+        raise UsageError(
+            f"--output {output} is one file, but {len(runs)} runs have a handout each",
+            remedy="Leave out --output, so that each is written into its run's directory, or name one run.",
+        )
+    return "\n".join(_handout(run, output) for run in runs)
+
+
+def _handout(run: Path, output: Path | None) -> str:
     store = find_run(run)
     store.check_results()
     return _write_file(report.render_handout(store.results(), now=now()), output or store.root / "handout.html")

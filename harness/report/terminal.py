@@ -39,7 +39,7 @@ def summary(results: Results, report: str = "") -> str:
         best = next(v for v in results.variants if v.name == results.choice.variant)
         lines = [f"{'Best in this demonstration' if toy else 'Best variant'}: {best.name}"]
         lines += _table(results, best)
-        lines += _changes(results.confirmed or best)
+        lines += _changes(results.confirmed or best, "held-out cases" if results.confirmed else "the cases")
         lines += [line for each in results.timelines if each.variant == best.name for line in _epochs(each)]
         lines += _confirmation(results)
     lines += _unstable(results)
@@ -116,9 +116,15 @@ def _epochs(timeline: Timeline) -> list[str]:
     return [f"  epochs: {'; '.join(words)}."] if words else []
 
 
-def _changes(tuned: Outcome) -> list[str]:
-    """Return one line per role: the difference from the base model and its interval."""
-    return [f"  {role}: {change.verdict}: {change.reason}{_scores(change)}" for role, change in tuned.changes.items()]
+def _changes(tuned: Outcome, which: str) -> list[str]:
+    """Return one line per role: the difference from the base model and its interval, below a line on the measure."""
+    lines = [
+        f"    {role}: {change.verdict}: {change.reason}{_scores(change)}" for role, change in tuned.changes.items()
+    ]
+    measure = (
+        f"Change of the pass rate on {which}, in points of all cases (a loss is in points of what the base passes):"
+    )
+    return [f"  {measure}", *lines] if lines else []
 
 
 def _scores(change: Change) -> str:

@@ -23,6 +23,8 @@ from harness.report.most_telling import most_telling
 from harness.report.pass_rates import ScoresByRole, reference_losses
 
 NOTHING = Cell(formatting.ABSENT)
+SIGNS = {LossVerdict.KEEPS: "", LossVerdict.CANNOT_TELL: "? ", LossVerdict.LOSES: "✗ "}
+"""What stands before a net loss."""
 PRINTED = 40
 """Number of variants in the table on paper. On the screen, it has all."""
 
@@ -61,21 +63,27 @@ def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
             Column("Net loss", "Loss on retain and avoid cases together, in points of what the base passes"),
             _tuned(lambda outcome: _lost(outcome.loss)),
         ),
-        *_settings(results),
         *_roles(results, scores),
         *_against_the_base(results),
+        *_settings(results),
         *_rows_cut(results),
         *_costs(results),
     ]
 
 
 def _roles(results: Results, scores: ScoresByRole) -> list[_Pair]:
+    """Return the pass rates: first of the objective, by which a variant is chosen, and of what can be lost."""
     group = "Pass rate (number of cases), 95% interval"
     return [
         (Column(f"{role} ({rate.total})", f"Pass rate on {role} cases: {formatting.ROLES[role]}", group),
          partial(_rate, role, scores))
-        for role, rate in results.base.rates.items()
+        for role, rate in sorted(results.base.rates.items(), key=lambda each: _decides(results, each[0]))
     ]  # fmt: skip
+
+
+def _decides(results: Results, role: Role) -> tuple[bool, bool]:
+    """Sort the objective first, then the roles of the net loss, then the others."""
+    return role is not results.choice.objective, role not in GUARDED
 
 
 def _against_the_base(results: Results) -> list[_Pair]:
@@ -195,7 +203,7 @@ def _lost_in(role: Role, outcome: Outcome) -> Cell:
 def _lost(loss: Loss | None) -> Cell:
     if loss is None or loss.points is None:
         return NOTHING
-    sign = "" if loss.verdict is LossVerdict.KEEPS else "? "
+    sign = SIGNS[loss.verdict]
     flips = f"{points(loss.broken)} broken, {points(loss.fixed)} fixed"
     return Cell(f"{sign}{points(loss.points)}", loss.points, f"{interval(loss.low, loss.high)}; {flips}")
 

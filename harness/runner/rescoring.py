@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.analysis import aggregate
 from harness.analysis.opinions import scoring_of
 from harness.core.device_profiles import AUTO
-from harness.core.errors import SuiteError
+from harness.core.errors import StoreError, SuiteError
 from harness.core.job import Event
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
@@ -69,8 +69,18 @@ def rescore(
             asking.forbid("the judge was not asked about this answer; run `harness score RUN --judge suite`")
         if not manifest.model.shape_only:
             asking.about(records)
-        results = asking.judged(aggregate.assemble(manifest, records, scorer(asking.scoring), now()))
-        return report_files.write(store, results, now=results.finished)
+        moment = now()
+        ended = _ended(store) or moment
+        results = asking.judged(aggregate.assemble(manifest, records, scorer(asking.scoring), ended))
+        return report_files.write(store, replace(results, rescored=moment), now=moment)
+
+
+def _ended(store: RunStore) -> str:
+    """Return when the run itself ended, from its stored results; empty if they are missing or damaged."""
+    try:
+        return store.results().finished
+    except StoreError:
+        return ""
 
 
 def _asking(suite: Suite, store: RunStore, on_event: Callable[[Event], None], *, allow_code: bool) -> Asking:

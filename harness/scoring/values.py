@@ -60,6 +60,16 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, int) else float(value) if isinstance(value, float) else value
 
 
+JAVASCRIPT_ONLY = {
+    "[^]": r"[\s\S] for [^]",
+    "[]": "(?!) for []",
+    "\\u{": r"\U with eight digits, such as \U0001F600, for \u{1F600}",
+    "\\c": r"\x with two digits, such as \x01, for \cA",
+    "\\k<": "(?P=name) for \\k<name>",
+}
+"""Parts of patterns that only JavaScript reads, and how to write them here."""
+
+
 def check_pattern(pattern: str) -> None:
     """Raise ValueError for a text that is not a regular expression."""
     import regex  # takes 20 ms, which suites without patterns save
@@ -68,6 +78,9 @@ def check_pattern(pattern: str) -> None:
         regex.compile(pattern)
     except (regex.error, RecursionError, OverflowError, MemoryError, ValueError) as problem:
         remedy = "In YAML, put patterns in single quotes: backslashes stay as they are."
+        for other, ours in JAVASCRIPT_ONLY.items():
+            if other in pattern:
+                remedy = f"Patterns have Python's syntax: write {ours}."
         raise ValueError(f"not a regular expression: {problem}\n{remedy}") from None
 
 

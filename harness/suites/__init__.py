@@ -6,6 +6,7 @@ files. Mistakes are raised as `SuiteError`, several in one error if possible, wi
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.core.suite import FILE_NAME, Case, Decoding, Example, JudgeRef, Sui
 from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_bytes
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
-from harness.suites.case_files import Read, ReadBytes, bytes_reader, read_referenced, reader
+from harness.suites.case_files import Read, ReadBytes, bytes_reader, read_referenced, reader, with_whole_characters
 from harness.suites.cases import SuiteContext, WrittenCase, assemble, check_cases
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm, SuiteForm, SuiteHead
 from harness.suites.notices import Notices, UnsupportedError, marked
@@ -24,10 +25,10 @@ from harness.suites.promptfoo.files import Files, files_in, local_name
 from harness.suites.promptfoo.prompts import read_prompts
 from harness.suites.promptfoo.providers import (
     Providers,
+    additions,
     asked_of_any,
     have_prompts,
     read_providers,
-    system_messages,
     tools,
     transforms,
 )
@@ -39,6 +40,8 @@ from harness.suites.rows import WITHOUT_OPTIONS, ReadRows, raise_mistakes, read_
 
 __all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
 TRAINING_FILE = "train.jsonl"
+CONFIGURATIONS = ("promptfooconfig.yaml", "promptfooconfig.yml", "promptfooconfig.json")
+ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 def load_suite(path: Path | str, *, skip_unsupported: bool = False, root: Path | None = None) -> Suite:
@@ -54,10 +57,13 @@ def load_suite(path: Path | str, *, skip_unsupported: bool = False, root: Path |
     given = Path(path)
     if given.is_file() or not (given / FILE_NAME).exists():
         refuse_task(given)
-    file = given / FILE_NAME if given.is_dir() or given.suffix not in (".yaml", ".yml") else given
+    _refuse_others(given)
+    is_file = given.suffix in (".yaml", ".yml") or (given.suffix == ".json" and given.is_file())
+    file = given / FILE_NAME if given.is_dir() or not is_file else given
     folder = file.parent
     try:
         text = reader(folder, root)(file.name)
+        text = with_whole_characters(text) if file.suffix == ".json" else text
     except FileNotFoundError:
         raise _no_such_suite(given) from None
     name = folder.resolve().name
@@ -97,7 +103,7 @@ def parse_suite(
     `read_bytes` returns the content of the file with the training rows (default: the text that `read` returns).
     """
     files, notices = read if isinstance(read, Files) else Files(read), Notices(skip=skip_unsupported)
-    document = known_keys(dereferenced(parse_yaml(text, file, SuiteError), text), SuiteHead, notices)
+    document = known_keys(dereferenced(parse_yaml(text, file, SuiteError), text, files.referenced), SuiteHead, notices)
     head = fit(SuiteHead, document)
     providers = read_providers(document, files)
     _note(head, document, notices)
@@ -162,8 +168,7 @@ def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
 def _note_providers(providers: Providers, document: Document, notices: Notices) -> None:
     for node in tools(providers):
         notices.ignore("the tools of a provider", replace(document, root=node).place())
-    for node in system_messages(providers):
-        what = "the system message of a provider (write it as system_prompt of the suite)"
+    for what, node in additions(document, providers):
         notices.unsupported(what, replace(document, root=node).place())
     for node in transforms(providers):
         part = replace(document, root=node)
@@ -252,6 +257,25 @@ def _fit_case(document: Document, has_prompts: bool) -> CaseForm:
         if isinstance(variables, dict) and "prompt" in variables:
             value = {**value, "prompt": variables["prompt"]}
     return fit(CaseForm, document, value)
+
+
+def _refuse_others(given: Path) -> None:
+    """Raise an error, with the command to use, for a file of rows, a grid, or a folder with a configuration."""
+    place = Place(str(given))
+    if given.is_file() and given.suffix.lower() in ROWS:
+        remedy = f"Make a suite of it: harness new suites/NAME --from {shlex.quote(str(given))}"
+        raise SuiteError("this is a file of rows, not a suite", remedy=remedy, place=place)
+    above = given.parent.parent
+    if given.is_file() and given.parent.name == "grids" and _configuration(above, (FILE_NAME, *CONFIGURATIONS)):
+        remedy = f"Give the suite's folder: {shlex.quote(str(above))}"
+        raise SuiteError("this is a grid, not a suite", remedy=remedy, place=place)
+    if not (given / FILE_NAME).exists() and (found := _configuration(given, CONFIGURATIONS)):
+        remedy = f"Give the file of the configuration: {shlex.quote(str(found))}"
+        raise SuiteError(f"this folder holds no {FILE_NAME}", remedy=remedy, place=place)
+
+
+def _configuration(folder: Path, names: Iterable[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _no_such_suite(given: Path) -> SuiteError:

@@ -17,7 +17,7 @@ from harness.core.yaml import MAX_DEPTH, Document, nearest, of_value, parse_yaml
 from harness.core.yaml.document import WrittenFloat
 from harness.scoring.registry import WRITABLE, find, is_unsupported
 from harness.scoring.values import FILE
-from harness.suites.promptfoo.references import dereferenced
+from harness.suites.promptfoo.references import Load, dereferenced, no_files
 
 OWN_COLUMNS = frozenset({"id", "role", "split", "reference", "group"})
 EXPECTED = re.compile(r"__expected\d*")
@@ -111,15 +111,18 @@ def read_referenced(
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
-def case_rows(name: str, text: str) -> Iterator[Document]:
-    """Yield every case of a CSV, JSONL, YAML or JSON file as a document that is not validated yet."""
+def case_rows(name: str, text: str, load: Load = no_files) -> Iterator[Document]:
+    """Yield every case of a CSV, JSONL, YAML or JSON file as a document that is not validated yet.
+
+    `load` reads the files that a `$ref` names.
+    """
     suffix = Path(name).suffix.lower()
     if suffix == ".csv":
         return csv_rows(name, text)
     if suffix in (".jsonl", ".ndjson"):
         return json_rows(name, text)
     if suffix in (".yaml", ".yml", ".json"):
-        return yaml_rows(name, with_whole_characters(text) if suffix == ".json" else text)
+        return yaml_rows(name, with_whole_characters(text) if suffix == ".json" else text, load)
     raise SuiteError("cases are read only from .csv, .jsonl, .yaml and .json files", place=Place(name))
 
 
@@ -133,8 +136,8 @@ def with_whole_characters(text: str) -> str:
     return SURROGATES.sub(whole, text) if "\\ud" in text.lower() else text
 
 
-def yaml_rows(name: str, text: str) -> Iterator[Document]:
-    document = dereferenced(parse_yaml(text, name, SuiteError), text)
+def yaml_rows(name: str, text: str, load: Load = no_files) -> Iterator[Document]:
+    document = dereferenced(parse_yaml(text, name, SuiteError), text, load)
     if isinstance(document.root.value, dict):
         yield document
         return

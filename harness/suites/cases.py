@@ -32,6 +32,8 @@ STUB = "TODO"
 TRANSFORMS = ("transform", "postprocess")
 """Options of promptfoo that change the answer before it is judged; the second is the old name of the first."""
 DATA = (".json", ".yaml", ".yml")
+MOST_LABEL = 60
+"""Longest label by which a message names a prompt."""
 MAX_CASES = 20_000
 """Largest number of cases of a suite."""
 
@@ -300,8 +302,15 @@ class _CaseBuilder:
                 # A missing variable is a mistake in the case, not in the prompt.
                 yield self.rendered(make, (), f"prompts[{i}]: " if self.context.prompts else "")
             except UnsupportedError as missing:
-                self.notices.unsupported(str(missing), self.document.place())
+                self.notices.unsupported(f"{missing}{self.which(prompt)}", self.document.place())
                 self.notices.left_out += 1
+
+    def which(self, prompt: Prompt) -> str:
+        """Return how a message names a prompt of the suite: by its label or number; empty if there is only one."""
+        if len(self.context.prompts) < 2:
+            return ""
+        is_named = prompt.label != prompt.text and len(prompt.label) <= MOST_LABEL
+        return f" in the prompt {shown(prompt.label) if is_named else self.context.prompts.index(prompt) + 1}"
 
     def chosen_prompts(self, variables: dict[str, Any]) -> list[Prompt]:
         """Return the suite's prompts that the case chooses; without prompts, its variable `prompt`."""
@@ -390,6 +399,8 @@ class _CaseBuilder:
             value = self.fill_nested(value, location, document)
         if value is not form.value or is_known_later(kind, form.value):
             value = self.with_place(lambda: kind.read(form.type, value), location, document)
+            if missing := kind.value.unsupported(value):
+                raise UnsupportedError(f"{form.type} {missing}")
         if Need.REFERENCE in kind.needs and self.reference is None:
             raise document.wrong(f"{form.type} needs a case with a reference", "Add reference: to the case.", location)
         return self.among_choices(value, kind, location, document)

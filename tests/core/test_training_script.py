@@ -28,7 +28,10 @@ SETTINGS = [
         scheduler=Scheduler.COSINE_WITH_MIN_LR, lr_scheduler_kwargs=(("min_lr_rate", 0.1), ("num_cycles", 1.5)),
         target_modules=r".*\.(q|v)_proj", loraplus_lr_ratio=16.0,
     ),
-    Settings(use_dora=True, layers_to_transform=(0, 1), target_modules=("q_proj",)),
+    Settings(
+        use_dora=True, layers_to_transform=tuple(range(32)), loraplus_lr_ratio=16.0,
+        target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    ),
 ]  # fmt: skip
 
 
@@ -79,6 +82,15 @@ def test_the_script_runs(quantization: Quantization) -> None:
     found = made.get("quantization_config")
     expected = quantization_config(torch.float32).to_dict() if quantization is Quantization.NF4 else None
     assert (found and found.to_dict()) == expected
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_lines_are_short(settings: Settings) -> None:
+    """No line of the script is longer than `LONGEST`, so that two columns of it fit on a printed page."""
+    rows = [Example((Message("user", "a"), Message("assistant", "b")))]
+    nf4 = replace(settings, quantization=Quantization.NF4)
+    text = training_script.script(nf4, replace(machine("cuda"), compute_dtype="float16"), 0, rows)
+    assert [line for line in text.splitlines() if len(line) > training_script.LONGEST and '"role"' not in line] == []
 
 
 def test_the_script_has_the_rehearsal_rows() -> None:

@@ -187,6 +187,22 @@ def test_other_pages(kind: str, width: int, script: bool, load: Open) -> None:
         assert sum(svg.is_visible() for svg in page.locator("#chart svg").all()) == 1
 
 
+def test_kinds_are_large_enough_to_click(load: Open) -> None:
+    """The button of each kind is at least 24 pixels high."""
+    heights = load(html("real")).locator(".kinds .kind button").evaluate_all("all => all.map(e => e.offsetHeight)")
+    assert min(heights) >= 24
+
+
+@pytest.mark.parametrize("kind", ["real", "bases", "handout"])
+def test_names_are_not_broken_on_a_phone(kind: str, load: Open) -> None:
+    """At 400 pixels, no heading breaks within a name such as `lr=1e-3`, and no kind's column is cut off."""
+    page = load(html(kind) if kind == "real" else other(kind), width=400)
+    rows = "all => all.map(e => new Set([...e.getClientRects()].map(box => box.top)).size)"
+    assert set(page.locator("#answer .name .whole").evaluate_all(rows)) == {1}
+    if kind == "bases":
+        assert page.locator(".scroll:has(.kinds)").evaluate("e => e.scrollWidth - e.clientWidth") == 0
+
+
 CONTROLS = "a[href], button, input, select, summary, [tabindex='0']"
 
 
@@ -216,6 +232,24 @@ def test_print(load: Open) -> None:
     assert rows.evaluate_all("rows => rows.filter(row => row.checkVisibility()).length") == 41
     assert page.locator(".on-paper").first.is_visible()
     assert sheets(load(other("handout"))) == 1
+
+
+def test_printed_code_can_be_pasted(load: Open) -> None:
+    """On an A4 sheet, no line of a handout's settings is broken, and they stand in two columns."""
+    page = load(other("handout"), width=703)
+    page.emulate_media(media="print")
+    lines, columns = page.locator("#settings").evaluate("""pre => {
+      const text = pre.firstChild, ends = [...text.data.matchAll(/[^\\n]+/g)].map(m => {
+        const line = document.createRange();
+        line.setStart(text, m.index);
+        line.setEnd(text, m.index + m[0].length);
+        return [...line.getClientRects()].map(box => [Math.round(box.left), Math.round(box.top)]);
+      });
+      return [ends.map(all => new Set(all.map(box => box[1])).size), new Set(ends.map(all => all[0][0])).size];
+    }""")
+    assert len(lines) > 30
+    assert set(lines) == {1}
+    assert columns == 2
 
 
 def sheets(page: Page) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.report.formatting import anchor, with_code
+from harness.report.formatting import anchor, unbroken, with_code
 
 
 def test_anchors_are_permanent_and_unique() -> None:
@@ -17,3 +17,9 @@ def test_anchors_are_permanent_and_unique() -> None:
 def test_code_in_a_sentence() -> None:
     """Parts between backticks are code, and everything else in the sentence is escaped."""
     assert with_code("run `harness next` on <b>\x1b") == "run <code>harness next</code> on &lt;b&gt;‹ESC›"
+
+
+def test_short_words_with_a_hyphen_are_not_broken() -> None:
+    """Of a name, only short words with a hyphen are kept on one line, and everything is escaped."""
+    assert unbroken("lr=1e-3 r=2 <b>\x1b") == '<span class="whole">lr=1e-3</span> r=2 &lt;b&gt;‹ESC›'
+    assert unbroken("a-name-that-is-too-long-for-a-phone") == "a-name-that-is-too-long-for-a-phone"

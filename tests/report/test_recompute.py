@@ -204,6 +204,8 @@ HANDOUT = (
     r"(lora_alpha=)(\d+)(,)",
 )
 BASES = (
+    r"(a variant was confirmed: )(\d+)(% of the )",
+    r"(It passes most of the )(\d+)( bases)",
     r"(: it passes )(\d+)(\.?\d* points)",
     r"(Training alone takes )(\d+)(\.\d s)",
     r"(</span><b>)(\d+)(%</b> <small>of the )",

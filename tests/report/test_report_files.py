@@ -23,15 +23,19 @@ def test_a_run_against_itself(here: Path, capsys: pytest.CaptureFixture[str]) ->
         (["report", "first", "--format", "csv", "--output", "first/run.json"], "is a file"),
         (["report", "first", "--output", "first/run.json/page.html"], "cannot write"),
         (["report", "first", "--format", "csv", "--output", "first/run.json/tables"], "cannot write"),
+        (["report", "first", "first", "--handout", "--output", "page.html"], "is one file, but 2 runs"),
+        (["report", "first", "--handout", "--format", "md"], "a handout has no format md"),
         (["report", "first", "nowhere"], "there is no run in nowhere"),
     ],
 )
 def test_paths_that_cannot_be_used(
     here: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If a path cannot be read or written, `harness report` says so and exits with 2."""
+    """If a path cannot be read or written as asked, `harness report` says so, writes nothing, and exits with 2."""
+    before = sorted(here.rglob("*"))
     assert main(words) == 2
     assert message in capsys.readouterr().err
+    assert sorted(here.rglob("*")) == before
 
 
 def test_a_run_in_use(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,14 @@ def test_summary_names_the_best_and_the_report() -> None:
     assert "Do not copy" in said
 
 
+def test_the_summary_names_both_measures() -> None:
+    """Above the changes, the terminal summary says of which cases their points are, and how losses differ from them."""
+    said = terminal.summary(SMALL)
+    assert "Change of the pass rate on held-out cases, in points of all cases (a loss is in points of what" in said
+    assert "Change of the pass rate on the cases, in" in terminal.summary(replace(SMALL, confirmed=None))
+    assert "Change of the pass rate" not in terminal.summary(replace(SMALL, choice=Choice(None, ("None.",))))
+
+
 def test_summary_gives_reasons_against_the_best() -> None:
     """If the confirmation refuted the choice, or trials have no result, the terminal summary says so."""
     first = replace(SMALL.variants[0], statuses=(Status.CANCELLED,) * len(SMALL.variants[0].seeds))

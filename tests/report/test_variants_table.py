@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.core.run_results import LossVerdict
 from harness.core.turn_tokens import CutRows, Part, PartKind, TurnTokens, View
 from harness.report import render
 from harness.report.variants_table import columns, rows
@@ -49,6 +50,22 @@ def test_the_page_shows_a_row_and_a_case_as_the_model_gets_them() -> None:
 
 
 def test_what_decides_comes_first() -> None:
-    """The first two columns say whether a variant is eligible and what it lost."""
+    """Eligibility, net loss and the pass rates that decide come first; settings, which names repeat, come later."""
     made, _ = run_and_page()
-    assert [column.title for column in columns(made)][:2] == ["Eligible", "Net loss"]
+    titles = [column.title.split(" (")[0] for column in columns(made)]
+    assert titles[:5] == ["Eligible", "Net loss", "generalise", "retain", "avoid"]
+    groups = list(dict.fromkeys(column.group for column in columns(made)))
+    assert groups.index("Settings that differ") > groups.index("Compared with the base")
+
+
+def test_a_certain_loss_has_its_own_sign() -> None:
+    """A net loss that is shown has another sign than one of which the cases cannot tell."""
+    made, _ = run_and_page()
+    first = made.variants[0]
+    assert first.loss
+    signs = {}
+    for verdict in LossVerdict:
+        loss = replace(first.loss, points=46.1, verdict=verdict)
+        found = replace(made, variants=(replace(first, loss=loss), *made.variants[1:]))
+        signs[verdict] = rows(found, {})[1].cells[1].text
+    assert signs == {LossVerdict.KEEPS: "46.1", LossVerdict.CANNOT_TELL: "? 46.1", LossVerdict.LOSES: "✗ 46.1"}

@@ -18,6 +18,7 @@ from harness.core.run import TrialRecord
 from harness.core.run_results import Outcome, Results
 from harness.core.scores import Score
 from harness.core.suite import Decoding
+from harness.report import formatting, provenance
 from harness.runner.rescoring import assemble, rescore
 from harness.storage.runs import RunStore
 from harness.suites import load_suite
@@ -83,6 +84,21 @@ def test_assertions_about_log_probabilities_can_be_added_later(run: RunStore, tm
     assert before.value is not None
     assert after.value is not None
     assert before.value < after.value < 1
+
+
+def test_scoring_again_keeps_when_the_run_ended(run: RunStore) -> None:
+    """Scoring again keeps the end of the run, and records its own time apart. Damaged results have no end to keep."""
+    ended = "2026-01-02T03:24:00+00:00"
+    run.write_results(replace(rescore(run, None), finished=ended, rescored=""), [], str)
+    again = rescore(run, None)
+    assert again.finished == run.results().finished == ended
+    assert again.rescored > ended
+    shown = dict(provenance.facts(again))
+    assert shown["Finished"] == "2026-01-02 03:24 UTC"
+    assert shown["Scored again"] == formatting.moment(again.rescored)
+    (run.root / "results.json").write_text("{", encoding="utf-8")
+    damaged = rescore(run, None)
+    assert damaged.finished == damaged.rescored
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ DOCUMENTED = {
     "bleu": "bleu uses sacrebleu's smoothing and respects case",
     "rouge-n": "rouge-n is computed by rouge_score",
     "is-refusal": "is-refusal has its own list of phrases",
-    "is-json": "JSON must be strict; schemas follow draft 2020-12",
-    "contains-json": "JSON must be strict; schemas follow draft 2020-12",
+    "is-json": "JSON must be strict",
+    "contains-json": "JSON must be strict",
     "regex": "patterns have Python's syntax",
 }
 OWN = frozenset({

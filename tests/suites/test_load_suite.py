@@ -17,7 +17,7 @@ from harness.core.errors import SuiteError
 from harness.core.suite import Reducer, Role, Split
 from harness.core.yaml import MAX_CHARACTERS
 from harness.suites import load_examples, load_suite, parse_examples, parse_suite
-from tests.support.suite_texts import CASE, ROW, case, refusal, suite
+from tests.support.suite_texts import CASE, ROW, case, files, refusal, suite
 
 
 def test_a_case_is_read_whole() -> None:
@@ -332,3 +332,52 @@ def test_several_system_prompts_that_no_case_has_are_a_warning(tmp_path: Path) -
     (notice,) = load_suite(tmp_path).notices
     assert "2 training rows have a system message" in notice
     assert "Write each case as messages: [{role: system, content: ...}" in notice
+
+
+CONFIGURATION = "prompts: ['{{x}}']\ntests: [{vars: {x: a}, assert: [{type: is-json}]}]\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "remedy"),
+    [
+        ("configs", "this folder holds no suite.yaml", "Give the file of the configuration: {0}/promptfooconfig.yaml"),
+        ("configs/rows.csv", "this is a file of rows, not a suite", "harness new suites/NAME --from {0}/rows.csv"),
+        ("configs/grids/quick.yaml", "this is a grid, not a suite", "Give the suite's folder: {0}"),
+    ],
+)
+def test_what_is_given_in_place_of_a_suite(tmp_path: Path, given: str, message: str, remedy: str) -> None:
+    """For a folder with a configuration, a file of rows or a grid, the error says what to give instead."""
+    folder = tmp_path / "configs"
+    (folder / "grids").mkdir(parents=True)
+    (folder / "promptfooconfig.yaml").write_text(CONFIGURATION)
+    (folder / "rows.csv").write_text("question,answer\na,b\n")
+    (folder / "grids/quick.yaml").write_text("axes: {rank: [2]}\n")
+    with pytest.raises(SuiteError, match=message) as caught:
+        load_suite(tmp_path / given)
+    assert remedy.format(folder) in caught.value.remedy
+    assert load_suite(folder / "promptfooconfig.yaml").cases
+
+
+def test_a_configuration_in_json_is_read(tmp_path: Path) -> None:
+    """A configuration may be a JSON file; its escapes mean characters as in JSON."""
+    file = tmp_path / "promptfooconfig.json"
+    file.write_text(r'{"tests": [{"prompt": "a \ud83d\ude00", "assert": [{"type": "is-json"}]}]}')
+    assert load_suite(file).cases[0].prompt == "a \U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("case", "remedy"),
+    [
+        ("vars: {x: !!str 5}", 'Write "5" in quotes, without the tag.'),
+        ("prompt: '{{user-name}}', vars: {user-name: x}", "rename the variable to user_name"),
+        ("prompt: '{{user.name}}', vars: {user.name: x}", "rename the variable to user_name"),
+        ("prompt: a, assert: [{type: regex, value: '[^]+'}]", r"write [\s\S] for [^]"),
+        (r"prompt: a, assert: [{type: regex, value: '(?<a>b)\k<a>'}]", r"write (?P=name) for \k<name>"),
+    ],
+)
+def test_remedies_say_how_to_write_it(case: str, remedy: str) -> None:
+    """For a tag, a variable that no template can name, and a pattern of JavaScript, the remedy says what to write."""
+    asserted = "" if "assert" in case else ", assert: [{type: is-json}]"
+    with pytest.raises(SuiteError) as caught:
+        parse_suite(f"tests: [{{{case}{asserted}}}]", "suite.yaml", files())
+    assert remedy in caught.value.remedy

@@ -9,6 +9,7 @@ The tree is built from the parser's events, because PyYAML's own composer would 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -161,6 +162,12 @@ def _unreadable(text: str, file: str, error: type[HarnessError], problem: Except
     return error(f"contains the unprintable character U+{ord(found.group()):04X}", remedy="Remove it.", place=place)
 
 
+def _tag_remedy(event: Any) -> str:
+    if event.tag == "tag:yaml.org,2002:str" and isinstance(event, yaml.ScalarEvent):
+        return f"Write {json.dumps(event.value[:60], ensure_ascii=False)} in quotes, without the tag."
+    return "Remove the tag, or put quotes around the text if it begins with '!'."
+
+
 def _yaml_remedy(words: str) -> str:
     if "cannot start any token" in words:
         return "Indent with spaces, and quote text that begins with a tab, @, ` or %."
@@ -209,7 +216,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, depth)
         if event.tag is not None:
-            raise self.wrong(event, f"tags are not accepted: {event.tag}", "If the key begins with '!'.")
+            raise self.wrong(event, f"tags are not accepted: {event.tag}", _tag_remedy(event))
         if depth > MAX_DEPTH:
             raise self.wrong(event, f"is nested more than {MAX_DEPTH} levels deep", "Check for unbalanced brackets.")
         node = Node(event.start_mark.line + 1, event.start_mark.column + 1, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,8 @@ DECIDES = (
     "Whether a loss is below it is decided by a one-sided upper bound, drawn as a tick: at 95% confidence for the "
     "choice, at 80% for the confirmation."
 )
+RESULT_OF_BASE = {"chosen": "recommended", "eligible": "confirmed", "not eligible": "not confirmed"}
+"""What each kind of mark means on the chart of several bases."""
 _Box = tuple[float, float, float, float]
 """A place on the drawing in pixels: left, lower end, right and upper end."""
 MANY = 30
@@ -103,7 +105,7 @@ def of_bases(marks: Sequence[Mark], results: Results) -> Chart:
     objective, margin = results.choice.objective, results.run.suite.margin
     marks = _dodged(marks)
     wide, narrow = (
-        _linked(svg(_spec(marks, margin, f"{objective} cases passed (%) →", width), name), marks)
+        _linked(svg(_spec(marks, margin, f"{objective} cases passed (%) →", width), name), marks, _told_of_base)
         for width, name in ((WIDE, "bases"), (NARROW, "bases-narrow"))
     )
     return Chart(
@@ -112,17 +114,17 @@ def of_bases(marks: Sequence[Mark], results: Results) -> Chart:
         description=(
             f"One mark per base model: its best variant. Upwards: the share of {objective} cases that pass after "
             "training. To the right: points lost on retain and avoid cases, of what the base passes. Filled marks are "
-            f"confirmed. The dashed line is the suite's margin of {margin:g} points. {DECIDES} Bars are two-sided 95% "
-            "intervals: a bar may cross the line although the bound does not."
+            f"confirmed; the large blue one is recommended. The dashed line is the suite's margin of {margin:g} "
+            f"points. {DECIDES} Bars are two-sided 95% intervals: a bar may cross the line although the bound does not."
         ),
         svg=wide,
         narrow=narrow,
         table=DataTable(
             ("#", "Base", f"{objective} passed (%)", "95% interval", "Net loss (points)", "95% interval",
              "Bound that decides", "Result"),
-            tuple((*_numbers(mark)[:-1], "confirmed" if mark.kind == "chosen" else "not confirmed") for mark in marks),
+            tuple((*_numbers(mark)[:-1], RESULT_OF_BASE[mark.kind]) for mark in marks),
         ),
-        narrow_note="The table above has the name of each number.",
+        narrow_note="The numbers are those of the bases in the table above.",
     )  # fmt: skip
 
 
@@ -342,9 +344,9 @@ def _label(mark: Mark, width: int) -> str:
     return name if len(name) <= 34 else name[:33] + "…"
 
 
-def _linked(drawing: Markup, marks: Sequence[Mark]) -> Markup:
+def _linked(drawing: Markup, marks: Sequence[Mark], told: Callable[[Mark], str] | None = None) -> Markup:
     """Make the marks' links lead to rows of the table of variants, and give each the text of its mark."""
-    texts = {f"#variant-{mark.number}": _told(mark) for mark in reversed(marks)}
+    texts = {f"#variant-{mark.number}": (told or _told)(mark) for mark in reversed(marks)}
 
     def link(found: re.Match[str]) -> str:
         return str(Markup('<a href="{0}"><title>{1}</title>').format(found[1], texts[found[1]]))
@@ -355,4 +357,11 @@ def _linked(drawing: Markup, marks: Sequence[Mark]) -> Markup:
 def _told(mark: Mark) -> str:
     return visible(
         f"#{mark.number} {mark.name}: gained {points(mark.gain)}, lost {points(mark.loss)} points, {mark.kind}"
+    )
+
+
+def _told_of_base(mark: Mark) -> str:
+    return visible(
+        f"#{mark.number} {mark.name}: passes {points(mark.gain)}%, lost {points(mark.loss)} points, "
+        f"{RESULT_OF_BASE[mark.kind]}"
     )

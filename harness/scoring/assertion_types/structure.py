@@ -14,7 +14,8 @@ from harness.core.suite import Assertion
 from harness.scoring.assertion_type import AssertionType, Value
 from harness.scoring.assertion_types.text import search
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, quote
-from harness.scoring.values import check_pattern, plain
+from harness.scoring.schemas import check_keywords, fits, known_validator, unknown_format
+from harness.scoring.values import check_pattern, plain, value_from_code
 
 SECONDS = 2.0
 """Processor time limit for one answer's JSON, because some schemas take nearly forever to validate."""
@@ -156,7 +157,11 @@ class _TimeLimit:
         self.check_time, self.schema = _deadline(), schema
 
     def check(self, instance: Any, name: str) -> None:
-        """Accept every value, because `format` is only an annotation in the specification."""
+        """Raise `FormatError` if a value does not fit a format."""
+        from jsonschema.exceptions import FormatError
+
+        if not fits(name, instance):
+            raise FormatError(f"{quote(instance)} is no {name}")
 
 
 def _time_limited(name: str, keyword: Any) -> Any:
@@ -180,12 +185,9 @@ def _dialect(known: Any) -> Any:
 
 
 def _validator(schema: Any) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import validator_for
     from jsonschema_specifications import REGISTRY
 
-    known = validator_for(schema, default=Draft202012Validator)
-    return _dialect(known)(schema, registry=REGISTRY, format_checker=_TimeLimit(schema))
+    return _dialect(known_validator(schema))(schema, registry=REGISTRY, format_checker=_TimeLimit(schema))
 
 
 def misfit(schema: Any, value: Any) -> str | None:
@@ -252,16 +254,16 @@ def _schema(value: Any) -> Any:
 
 
 def _check_schema(schema: Any) -> None:
-    from jsonschema import Draft202012Validator, FormatChecker, SchemaError
-    from jsonschema.validators import validator_for
+    from jsonschema import FormatChecker, SchemaError
 
     try:
         # Formats are not checked: jsonschema would compile patterns with `re`, but they are searched with `regex`.
-        validator_for(schema, default=Draft202012Validator).check_schema(schema, FormatChecker(formats=()))
+        known_validator(schema).check_schema(schema, FormatChecker(formats=()))
     except RecursionError:
         raise ValueError("has a JSON Schema that is nested too deep") from None
     except SchemaError as problem:
         raise ValueError(f"has an invalid JSON Schema: {problem.message[:120]} at {problem.json_path}") from None
+    check_keywords(schema)
     words: set[str] = set()
     _check_words(schema, words)
     if {"unevaluatedProperties", "patternProperties"} <= words:
@@ -289,7 +291,12 @@ def _check_words(part: Any, words: set[str]) -> None:
         _check_words(inner, words)
 
 
-SCHEMA = Value(_schema, optional=True, has_variables=False)
+def _unsupported(value: Any) -> str:
+    name = unknown_format(value)
+    return f"with the format {quote(name)}" if name else value_from_code(value)
+
+
+SCHEMA = Value(_schema, optional=True, has_variables=False, unsupported=_unsupported)
 """The value of JSON assertions. `{{name}}` in a schema does not stand for a variable."""
 PACKAGES = ("jsonschema", "regex")
 TYPES = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.core.errors import SuiteError
 from harness.core.yaml import Document, shown
 from harness.scoring.values import FILE
-from harness.suites.case_files import Read, outside, read_referenced, reader
+from harness.suites.case_files import Read, outside, read_referenced, reader, with_whole_characters
 from harness.suites.notices import UnsupportedError
 
 MAX_FOUND = 10_000
@@ -37,6 +37,11 @@ class Files:
     def text(self, name: str, document: Document, location: tuple[str | int, ...] = ()) -> str:
         """Return the text of a file that `document` names at `location`; raise `SuiteError` if it cannot be read."""
         return read_referenced(name, self.read, document, location)
+
+    def referenced(self, name: str, at: Document) -> str:
+        """Return the text of a file that a `$ref` names, with the escapes of JSON as YAML has them."""
+        text = self.text(name, at)
+        return with_whole_characters(text) if name.lower().endswith(".json") else text
 
     def fitting(self, pattern: str, document: Document, location: tuple[str | int, ...] = ()) -> list[str]:
         """Return the names of the files that fit a pattern; raise `SuiteError` if it leads out of the folder."""

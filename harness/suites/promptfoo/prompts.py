@@ -16,6 +16,7 @@ from harness.scoring.values import FILE
 from harness.suites.forms import MessageForm, in_turn
 from harness.suites.notices import Notices, UnsupportedError
 from harness.suites.promptfoo.files import CODE, Files, is_pattern
+from harness.suites.promptfoo.references import check_replaced
 from harness.suites.promptfoo.templates import Templates
 
 Location = tuple[str | int, ...]
@@ -80,6 +81,7 @@ def read_prompts(document: Document, files: Files, notices: Notices) -> list[Pro
 def _written(document: Document) -> Iterator[tuple[str, str, str, Location]]:
     """Yield the text, label and id of every entry of `prompts`, and its place."""
     node = document.root.child("prompts")
+    check_replaced(document.part(("prompts",)) if node is not None else document)
     given = document.part(("prompts",)).value if node is not None else None
     if isinstance(given, str):
         yield given, "", "", ("prompts",)
@@ -97,6 +99,7 @@ def _entry(entry: Any, document: Document, location: Location) -> Iterator[tuple
     if isinstance(entry, bool | int | float | str):
         yield entry if isinstance(entry, str) else javascript.text(entry), "", "", location
     elif isinstance(entry, dict):
+        check_replaced(document.part(location))
         texts = {name: entry.get(name) for name in ("raw", "id", "label")}
         text = next((texts[name] for name in ("raw", "id") if isinstance(texts[name], str)), None)
         if not text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,15 +12,40 @@ from harness.scoring.values import FILE
 from harness.suites.notices import UnsupportedError
 from harness.suites.promptfoo.files import Files, local_name
 from harness.suites.promptfoo.prompts import Prompt
-from harness.suites.promptfoo.written_cases import placed
+from harness.suites.promptfoo.references import placed
+from harness.suites.promptfoo.written_cases import SYSTEMS
 
 MOST_COMPARISONS = 1_000_000
 """Largest number of prompts times names of prompts, so that a suite cannot take minutes."""
-SYSTEMS = (
-    *("system", "systemPrompt", "system_prompt", "systemMessage", "system_message"),
-    *("systemInstruction", "system_instruction", "instructions"),
+SYSTEM = "the system message of a provider (write it as system_prompt of the suite)"
+AROUND = "a text that a provider puts around the prompt (write it into the prompts)"
+SENT = frozenset({"body", "passthrough", "extra_body", "extraBody", "request"})
+"""Parts of a configuration that are sent as they are written."""
+NOT_ASKED = frozenset(
+    {
+        *(
+            "tools",
+            "functions",
+            "toolConfig",
+            "headers",
+            "response_format",
+            "responseSchema",
+            "generationConfig",
+            "schema",
+        ),
+    }
 )
-"""Names by which the configuration of a provider gives a system message."""
+"""Parts of a configuration in which the name of a system message means something else."""
+OF_TURNS = re.compile(r"<[^<>]*>|\[/?INST\]|\b(?:user|model|assistant|human)\b:?", re.IGNORECASE)
+"""What a chat template puts around a message, which the harness does by itself."""
+BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n")
+PROMPT = re.compile(r"\{\{-?\s*prompt\b[^{}]*\}\}")
+STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+FIELD = re.compile(r"[\w.-]+=")
+"""The name of a value in a form, such as `q={{prompt}}`."""
+SYSTEM_IN_JSON = re.compile(
+    rf'"(?:{"|".join(SYSTEMS)})"\s*:\s*[\["{{]\s*[^"\s}}\]]|"role"\s*:\s*"(?:system|developer)"'
+)
 TOOLS = ("tools", "functions", "toolConfig")
 Providers = list[list[Node]]
 """The mappings that describe each provider; an empty list for one that is only named."""
@@ -96,9 +122,53 @@ def transforms(providers: Providers) -> Iterator[Node]:
                 yield part
 
 
-def system_messages(providers: Providers) -> Iterator[Node]:
-    """Yield the system messages that a provider puts before every prompt."""
-    yield from _configured(providers, SYSTEMS)
+def additions(document: Document, providers: Providers) -> Iterator[tuple[str, Node]]:
+    """Yield what a provider, or the configuration of a prompt, adds to every prompt, with its place."""
+    configs = [config for provider in providers for written in provider if (config := written.child("config"))]
+    prompts = document.root.child("prompts")
+    configs += [config for prompt in (prompts.children if prompts else ()) if (config := prompt.child("config"))]
+    for config in configs:
+        yield from ((SYSTEM, part) for key in SYSTEMS if (part := config.child(key)) and part.value)
+        around = config.child("prompt")
+        for key in ("prefix", "suffix"):  # Replicate
+            part = around.child(key) if around is not None else None
+            if part is not None and isinstance(part.value, str) and OF_TURNS.sub("", part.value).strip():
+                yield AROUND, part
+        if isinstance(config.value, dict):
+            yield from (found for key, part in config.value.items() for found in _added(key, part, is_sent=False))
+
+
+def _added(key: str, node: Node, *, is_sent: bool) -> Iterator[tuple[str, Node]]:
+    """Yield what a part of a configuration adds to a prompt. `is_sent`: whether the part is sent as it is written."""
+    if key in NOT_ASKED:
+        return
+    is_sent = is_sent or key in SENT
+    if isinstance(node.value, str) and is_sent:
+        text = BLANK_LINE.split(node.value, maxsplit=1)[-1] if key == "request" else node.value
+        yield from ((what, node) for what in _added_in_text(text))
+    if isinstance(node.value, list):
+        yield from (found for child in node.children for found in _added("", child, is_sent=is_sent))
+    if isinstance(node.value, dict):
+        role = node.child("role")
+        if role is not None and role.value in ("system", "developer") and node.child("content") is not None:
+            yield SYSTEM, node
+        for name, child in node.value.items():
+            if is_sent and name in SYSTEMS and child.value:
+                yield SYSTEM, child
+            else:
+                yield from _added(name, child, is_sent=is_sent)
+
+
+def _added_in_text(text: str) -> Iterator[str]:
+    """Yield what a text, which may be JSON with the prompt in it, adds to the prompt."""
+    if SYSTEM_IN_JSON.search(text):
+        yield SYSTEM
+    if text.lstrip()[:1] in ("{", "[") and not text.lstrip().startswith("{{"):
+        parts = STRING.findall(text)
+    else:
+        parts = [FIELD.sub("", part) for part in text.split("&")] if FIELD.match(text) else [text]
+    if any(PROMPT.search(part) and PROMPT.sub("", part).strip() for part in parts):
+        yield AROUND
 
 
 def tools(providers: Providers) -> Iterator[Node]:

@@ -32,8 +32,14 @@ MAX_LIMITS_REACHED = 2
 class MissingVariableError(ValueError):
     """A template names a variable that the case does not have."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no variable {shown(name)}\nDefine it under vars.")
+    def __init__(self, name: str, variables: Iterable[str] = ()) -> None:
+        """`variables` are the names of those that the case has."""
+        meant = next((other for other in variables if name != other and name in re.split(r"\W", other)), None)
+        remedy = "Define it under vars."
+        if meant is not None:
+            new = re.sub(r"\W", "_", meant)
+            remedy = f"A template cannot name {shown(meant)}: rename the variable to {new}, here and under vars."
+        super().__init__(f"there is no variable {shown(name)}\n{remedy}")
 
 
 class Templates:
@@ -63,7 +69,7 @@ class Templates:
             return _of_bounded_length([self._evaluated(text, variables)])
         for i in range(1, len(parts), 2):
             if parts[i] not in variables:
-                raise MissingVariableError(parts[i])
+                raise MissingVariableError(parts[i], variables)
             parts[i] = javascript.text(variables[parts[i]])
         return _of_bounded_length(parts)
 
@@ -88,7 +94,7 @@ class Templates:
         if isinstance(found, Refused):
             raise UnsupportedError(f"a template with {found.reason}")
         if name := found["missing"]:
-            raise MissingVariableError(name)
+            raise MissingVariableError(name, variables)
         return str(found["text"])
 
 

@@ -68,13 +68,13 @@ def _from_files(source: str, files: Files, document: Document, location: Locatio
     if PurePath(name.partition("#")[0]).suffix in SHEETS:
         raise UnsupportedError("cases in Excel files (export them as CSV)")
     if not is_pattern(name) and not BRACES.search(name):
-        yield from case_rows(name, files.text(name, document, location))
+        yield from case_rows(name, files.text(name, document, location), files.referenced)
         return
     found = files.fitting(name, document, location)
     if not found:
         raise document.wrong(f"no file fits {shown(source)}", "Paths are relative to the suite's folder.", location)
     for one in found:
-        yield from case_rows(one, files.text(one, document, location))
+        yield from case_rows(one, files.text(one, document, location), files.referenced)
 
 
 # --- scenarios ---------------------------------------------------------------------------------------------------

@@ -14,13 +14,20 @@ from harness.core.yaml import Document, Node, parse_yaml, shown
 from harness.scoring.registry import find, is_unsupported
 from harness.scoring.values import FILE
 from harness.suites.assertions import AssertionForm
+from harness.suites.case_files import EXPECTED
 from harness.suites.forms import DefaultsForm, OptionsForm
 from harness.suites.notices import Notices, UnsupportedError
 from harness.suites.promptfoo.files import Files, is_pattern, local_name
+from harness.suites.promptfoo.references import check_replaced, placed
 
 MISSPELT = 0.8
 """Similarity from which an unknown key counts as a known one that is misspelt (difflib's ratio)."""
 
+SYSTEMS = (
+    *("system", "systemPrompt", "system_prompt", "systemMessage", "system_message"),
+    *("systemInstruction", "system_instruction", "instructions"),
+)
+"""Names by which the configuration of a provider gives a system message."""
 MAY_BE_EMPTY = frozenset({"vars", "assert", "options", "metadata", "prompts", "tests", "scenarios", "defaultTest"})
 """Keys of promptfoo that mean the same without a value as if they were missing."""
 
@@ -36,6 +43,9 @@ def known_keys(document: Document, form: type[BaseModel], notices: Notices) -> D
 def _known(node: Node, form: type[BaseModel], document: Document, notices: Notices) -> Node:
     if not isinstance(node.value, dict):
         return node
+    check_replaced(replace(document, root=node))
+    if issubclass(form, DefaultsForm):
+        _check_columns(replace(document, root=node), notices)
     names = [info.alias or name for name, info in form.model_fields.items()]
     unknown = [
         key
@@ -43,6 +53,9 @@ def _known(node: Node, form: type[BaseModel], document: Document, notices: Notic
         if key not in names and not difflib.get_close_matches(key.lower()[:60], names, n=1, cutoff=MISSPELT)
     ]
     for key in unknown:
+        if form is OptionsForm and key in SYSTEMS:  # promptfoo adds the options to the configuration of the provider
+            notices.unsupported("a system message in options", replace(document, root=node).place((key,), key=True))
+            continue
         notices.ignore(f"the unknown key {shown(key)}", replace(document, root=node).place((key,), key=True))
     value = {
         key: _inside(key, child, form, document, notices)
@@ -52,9 +65,24 @@ def _known(node: Node, form: type[BaseModel], document: Document, notices: Notic
     return replace(node, value=value)
 
 
+def _check_columns(case: Document, notices: Notices) -> None:
+    """Refuse assertions that are written as in CSV files, and note those among variables; promptfoo ignores both."""
+    for key in case.root.value:
+        if EXPECTED.fullmatch(key):
+            remedy = "Write assert: [{type: ..., value: ...}], or save the rows as a CSV file."
+            raise case.wrong(f"{key} is a column of CSV files, and holds no assertion here", remedy, (key,), key=True)
+    variables = case.root.value.get("vars")
+    named = variables.value if isinstance(variables, Node) else variables
+    if isinstance(named, dict) and "assert" in named and variables is not None:
+        what = "assert under vars, where it is a variable (write it beside vars)"
+        notices.ignore(what, case.place(("vars", "assert"), key=True))
+
+
 def _inside(key: str, child: Any, form: type[BaseModel], document: Document, notices: Notices) -> Any:
     if not isinstance(child, Node) or not issubclass(form, DefaultsForm | AssertionForm):
         return child
+    if key == "vars":
+        check_replaced(replace(document, root=child))
     if key == "options":
         return _known(child, OptionsForm, document, notices)
     if key == "assert" and isinstance(child.value, list):
@@ -135,12 +163,3 @@ def _assertions(node: Node, document: Document, files: Files) -> Node:
         # Errors about what the file holds are shown at the place that names it.
         found += [placed(one, item) for one in (loaded.children if isinstance(loaded.value, list) else [loaded])]
     return replace(node, value=found)
-
-
-def placed(node: Node, at: Node) -> Node:
-    """Return a node of another file with all of its places at the node that includes it."""
-    if isinstance(node.value, list):
-        return Node(at.line, at.column, [placed(child, at) for child in node.children])
-    if isinstance(node.value, dict):
-        return Node(at.line, at.column, {key: placed(child, at) for key, child in node.value.items()})
-    return Node(at.line, at.column, node.value)

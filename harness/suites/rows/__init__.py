@@ -7,6 +7,7 @@ parquet        Parquet -> JSON, in a child process with limits
 json_records   JSON in lines, lists and objects -> records
 tables         CSV, TSV, exports of Anki and Quizlet -> records
 columns        names of columns -> what each is for
+answers        several answers -> the right or best one
 conversations  a record -> the messages of training rows
 """
 

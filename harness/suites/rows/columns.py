@@ -53,10 +53,16 @@ _ABOUT = (
 )
 ABOUT = frozenset(_ABOUT.split())
 """Last words of names of columns about a question or a context, such as `question_id`."""
-GOOD_IF_TRUE = frozenset({"label", "correct", "is_correct", "accepted", "is_accepted", "approved", "valid", "is_valid"})
-BAD_IF_TRUE = frozenset({"deleted", "is_deleted", "flagged", "is_bad", "is_wrong", "is_incorrect"})
-"""Columns that say by true or false whether an answer is good, such as those of TRL's unpaired preferences."""
-SCORES = frozenset({"score", "scores", "rank", "ranks", "ranking", "rating", "ratings", "reward", "rewards"})
+GOOD_IF_TRUE = frozenset({
+    "correct", "right", "accepted", "approved", "valid", "selected", "best", "preferred", "gold", "good", "true",
+    "verified", "label",
+})  # fmt: skip
+BAD_IF_TRUE = frozenset({"deleted", "flagged", "bad", "wrong", "incorrect", "rejected", "false", "invalid"})
+"""Names, also after `is`, that say by true or false whether an answer is good, such as `label` in TRL's preferences."""
+JUDGED = frozenset({"status", "verdict", "quality", "judgement", "judgment", "feedback"})
+"""Names of values that judge an answer in words."""
+BAD_WORDS = frozenset({"bad", "wrong", "incorrect", "rejected", "invalid"})
+SCORES = frozenset({"score", "scores", "rank", "ranks", "ranking", "rating", "ratings", "reward", "rewards", "votes"})
 """Words in the names of columns that rate several answers."""
 CHOICES = "choices belong to the question, and the answer may only be the number of one"
 CHOICE = re.compile(r"(option|choice|opt|op|alternative|ending|answer|antwort)[\s_-]*([a-j]|\d)", re.IGNORECASE)
@@ -174,6 +180,33 @@ def is_about(key: str) -> bool:
     """Whether a longer name is that of a column about questions or contexts, such as `question_id`."""
     parts = words(key.replace("_", " "))
     return len(parts) > 1 and (parts[-1] in ABOUT or parts[0] in ("num", "number"))
+
+
+def marks(name: str) -> str:
+    """Return the name of a value that may judge an answer as the sets above have it: `correct` for `isCorrect`."""
+    key = re.sub(r"[\s_-]", "", name.casefold()) if len(name) < 200 else ""
+    return key[2:] if key[2:] in GOOD_IF_TRUE | BAD_IF_TRUE and key.startswith("is") else key
+
+
+def truth(value: object) -> bool | None:
+    """Return what a value such as `false`, `0` or `no` says; None if it is neither true nor false."""
+    written = str(value).strip().casefold()
+    if written in ("true", "1", "1.0", "yes"):
+        return True
+    return False if written in ("false", "0", "0.0", "no") else None
+
+
+def is_bad(name: str, value: object) -> bool:
+    """Whether a value with this name says that its answer is a bad one."""
+    if isinstance(value, list):
+        return bool(value) and all(is_bad(name, each) for each in value)
+    key, said = marks(name), truth(value)
+    if isinstance(value, str) and key in GOOD_IF_TRUE | JUDGED and value.strip().casefold() in BAD_WORDS:
+        return True
+    # A label of 0 is more often that of a class.
+    return (said is False and key in GOOD_IF_TRUE and (key != "label" or str(value).strip().casefold() == "false")) or (
+        said is True and key in BAD_IF_TRUE
+    )
 
 
 def _choices(usable: dict[str, str]) -> tuple[str, ...]:

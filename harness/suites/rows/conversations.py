@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.analysis.contamination import words
 from harness.core.errors import Place, SuiteError
 from harness.core.suite import Message
 from harness.core.yaml import as_written, nearest, shown
 from harness.suites.case_files import parse_json
 from harness.suites.forms import in_turn
-from harness.suites.rows.columns import BAD_IF_TRUE, CHOICES, GOOD_IF_TRUE, NOT_TRAINED, SCORES, Layout
+from harness.suites.rows.answers import of_answers, rates_answers
+from harness.suites.rows.columns import CHOICES, NOT_TRAINED, Layout, is_bad
 from harness.suites.rows.records import Columns, RowError, has_content, named
 
 ROLES = {
@@ -37,7 +37,6 @@ MISSING = frozenset({
 """What spreadsheets and pandas write into a cell without a value."""
 TRAINED_IF_TRUE = frozenset({"weight", "train", "training", "trainable", "train_on_turn", "loss", "loss_weight"})
 """Keys of a message that say whether it is trained; `mask` says the opposite."""
-NUMBER_OF_ONE = frozenset({"correct", "answer", "right", "label"})
 BYTES = re.compile(r"<\d+ bytes>")
 """What stands for a cell of a Parquet file that is no text."""
 ROLE_KEYS = ("role", "from", "speaker")
@@ -88,9 +87,9 @@ def _check_trainable(cells: Mapping[str, Any], layout: Layout, columns: Columns)
             remedy = _chosen(choices, columns) if why == CHOICES else without(name, columns)
             raise RowError(f"has {shown(name)}: {why}", remedy)
     for name in layout.rest:
-        key, value = name.strip().casefold(), str(cells.get(name)).strip().lower()
-        if (value == "false" and key in GOOD_IF_TRUE) or (value == "true" and key in BAD_IF_TRUE):
-            raise RowError(f"{shown(name)} is {value}, which marks a bad answer", without(name, columns))
+        if is_bad(name, cells.get(name)):
+            said = str(as_written(cells[name])).strip().lower()
+            raise RowError(f"{shown(name)} is {said}, which marks a bad answer", without(name, columns))
 
 
 def check_cells(cells: Mapping[str, Any], layout: Layout) -> None:
@@ -148,7 +147,7 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[lis
             raise RowError(f"{name}: holds bytes and no text", f"Write {shown(name)} as text, or remove the row.")
     further = counts.further_answers
     answer = _answer(layout.answer, cells.get(layout.answer), counts)
-    if counts.further_answers > further and (which := next((n for n in layout.rest if _rates_answers(n, cells)), None)):
+    if counts.further_answers > further and (which := next((n for n in layout.rest if rates_answers(n, cells)), None)):
         what = f"has several answers, and {shown(which)} may say which of them is right"
         raise RowError(what, f"Write the right one as the answer, and remove {shown(which)}.")
     questions = _questions(cells, layout, counts)
@@ -166,13 +165,6 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[lis
     if answer[: len(questions[0])] == questions[0]:
         return [answer]
     return [[*question, *answer] for question in questions]
-
-
-def _rates_answers(name: str, cells: Mapping[str, Any]) -> bool:
-    """Whether a column says which of several answers is right, or how good each is."""
-    if isinstance(cells.get(name), list):
-        return not SCORES.isdisjoint(words(name.replace("_", " ")))
-    return name.strip().casefold().removesuffix("_index").removesuffix("_idx") in NUMBER_OF_ONE
 
 
 def _check_lists(questions: Any, answers: Any, layout: Layout) -> None:
@@ -209,6 +201,9 @@ def _context(name: str, value: Any) -> list[str]:
     """Return the texts of a context: one, or several passages."""
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return value
+    if isinstance(value, list) and all(isinstance(each, dict) and isinstance(each.get("text"), str) for each in value):
+        titles = [each["title"] if isinstance(each.get("title"), str) else "" for each in value]
+        return ["\n".join(filter(None, (title, each["text"]))) for title, each in zip(titles, value, strict=True)]
     return [_text(name, value)]
 
 
@@ -227,10 +222,7 @@ def _answer(name: str, value: Any, counts: Counts) -> list[Message] | None:
     """Return the messages of an answer; None if the row says that there is none, as in SQuAD 2."""
     if _is_messages(value):
         return list(_messages(value, counts))
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        value = value["text"]
-    elif isinstance(value, list) and all(isinstance(each, dict) and "text" in each for each in value):
-        value = [each["text"] for each in value]
+    value = of_answers(name, value)
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         distinct = list(dict.fromkeys(value))
         counts.further_answers += len(distinct) > 1
@@ -243,7 +235,7 @@ def _text(name: str, value: Any) -> str:
     written = as_written(value)
     if written is None or isinstance(written, str):
         return written or ""
-    inside = written[0] if isinstance(written, list) and written else written
+    inside = written[0] if isinstance(written, list) and len(written) == 1 else written
     alone = next((inside[key] for key in ("value", "text") if isinstance(inside, dict) and inside.get(key)), None)
     text = alone if isinstance(alone, str) else json.dumps(written, ensure_ascii=False)
     remedy = f"Write it as text: {json.dumps(name)}: {json.dumps(text, ensure_ascii=False)}"
@@ -369,6 +361,9 @@ def _check_keys(number: int, role: str, given: dict[str, Any], used: tuple[str |
             continue
         if key in NOT_TRAINED:
             raise RowError(f"message {number} has {shown(key)}: {NOT_TRAINED[key]}", "Remove this row.")
+        if role == "assistant" and is_bad(key, value):
+            remedy = f"Remove this row or, if the answer is right, the key {shown(key)}."
+            raise RowError(f"message {number} has {shown(key)}, which marks a bad answer", remedy)
         is_excluded = value in (0, "0", False) if key in TRAINED_IF_TRUE else key == "mask" and value in (1, "1", True)
         if key not in TRAINED_IF_TRUE and key != "mask":
             counts.message_keys[key] += 1

@@ -14,6 +14,7 @@ from harness.suites.rows.records import USUAL, Mistake, Record, Records, RowErro
 
 MOST_PARTS = 5_000_000
 """Largest number of lists and objects. An empty one takes 3 characters in a file, and 60 bytes in memory."""
+QUESTION_MARKS = ("?", "？")
 _BLANK = " \t\r\n"
 
 
@@ -141,7 +142,10 @@ def _unwrapped(records: Records) -> Records:
     if isinstance(outer, dict):
         if rows := _squad(outer):
             return _number_rows(records, rows)
-        if rows := _columns(outer, records):
+        if rows := _by_id(outer):
+            return _number_rows(records, rows)
+        is_asked = all(name.rstrip().endswith(QUESTION_MARKS) for name in outer)
+        if not is_asked and (rows := _columns(outer, records)):
             return _number_rows(records, rows)
         if _is_row(outer):
             return records
@@ -198,10 +202,23 @@ def _squad(outer: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _answered(outer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of an object from questions to answers; none if no name is a question."""
-    is_text = all(isinstance(value, str) for value in outer.values())
-    is_asked = is_text and any(name.rstrip().endswith(("?", "？")) for name in outer)
-    return [{"question": name, "answer": value} for name, value in outer.items()] if is_asked else []
+    """Return the rows of an object from questions to answers, or to lists of answers; none if no name is a question."""
+    asked = [name for name in outer if name.rstrip().endswith(QUESTION_MARKS)]
+    is_read = all(map(_are_texts, outer.values())) and (
+        len(asked) == len(outer) or all(isinstance(value, str) for value in outer.values())
+    )
+    return [{"question": name, "answer": value} for name, value in outer.items()] if asked and is_read else []
+
+
+def _are_texts(value: Any) -> bool:
+    """Whether a value is a text, or a list of texts."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _by_id(outer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of an object from ids to rows; none if one of its values is no row."""
+    values = list(outer.values())
+    return values if values and all(isinstance(value, dict) and _is_row(value) for value in values) else []
 
 
 def _other_than(key: str, values: Mapping[str, Any]) -> dict[str, Any]:

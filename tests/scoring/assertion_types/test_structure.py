@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
+from jsonschema.validators import validator_for
 
 from harness.core.scores import Score
 from harness.core.suite import Assertion, Case, Message
@@ -25,6 +26,7 @@ def scored(kind: str, schema: Any, answer: str) -> Score:
     return score(Case("c", (Message("user", "p"),), (Assertion(kind, schema),)), answer)
 
 
+NEWEST = "https://json-schema.org/draft/2020-12/schema"
 BOMB = {"$defs": {**{f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(40)}, "a40": {}},
         "$ref": "#/$defs/a0"}  # fmt: skip
 
@@ -37,7 +39,7 @@ BOMB = {"$defs": {**{f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for
         ({"patternProperties": {"(a+)+$": {}}, "additionalProperties": False}, f"{{{SUBJECT}: 1}}", "no verdict"),
         ({"propertyNames": {"pattern": "(a+)+$"}}, f"{{{SUBJECT}: 1}}", "no verdict within 1 s"),
         (
-            {"patternProperties": {"(a+)+$": {}}, "unevaluatedProperties": False},
+            {"$schema": NEWEST, "patternProperties": {"(a+)+$": {}}, "unevaluatedProperties": False},
             "{}",
             "cannot also use pattern",
         ),
@@ -45,7 +47,7 @@ BOMB = {"$defs": {**{f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for
         (BOMB, "1", "no verdict within 2 s"),
         ({"$ref": "#"}, "1", "refers to itself without end"),
         ({"$ref": "http://localhost:9/schema"}, "1", "which is not in it"),
-        ({"$dynamicRef": "http://localhost:9/schema"}, "1", "which is not in it"),
+        ({"$schema": NEWEST, "$dynamicRef": "http://localhost:9/schema"}, "1", "which is not in it"),
         ({"$id": "http://localhost:9/a", "$ref": "b"}, "1", "which is not in it"),
         ({"minimum": "x"}, "1", "cannot be applied"),
         ({"type": "nonsense"}, "1", "cannot be applied"),
@@ -100,7 +102,7 @@ schemas = st.sampled_from(
         {"uniqueItems": True}, {"pattern": "^a"}, {"patternProperties": {"a": {"type": "integer"}}},
         {"properties": {"a": {}}, "additionalProperties": False}, {"additionalProperties": {"type": "string"}},
         {"properties": {"a": {}}, "patternProperties": {"b": {}}, "additionalProperties": False},
-        {"items": {"uniqueItems": True}}, {"unevaluatedProperties": False, "properties": {"a": {}}},
+        {"items": {"uniqueItems": True}}, {"$schema": NEWEST, "unevaluatedProperties": False, "properties": {"a": {}}},
     ]
 )  # fmt: skip
 
@@ -109,7 +111,7 @@ schemas = st.sampled_from(
 @given(values, schemas)
 def test_verdicts_are_those_of_jsonschema(value: Any, schema: Any) -> None:
     """The harness's versions of schema keywords accept the same values as jsonschema's own."""
-    assert (misfit(schema, value) is None) is Draft202012Validator(schema).is_valid(value)
+    assert (misfit(schema, value) is None) is validator_for(schema, default=Draft7Validator)(schema).is_valid(value)
 
 
 @given(values, values)

@@ -10,7 +10,7 @@ from tests.studies.recomputed.charts import numbers, shown_setting
 from tests.studies.recomputed.costs import cost_of, duration
 from tests.studies.recomputed.figures import GUARDED, change_interval, rate_interval
 from tests.studies.recomputed.kinds import Flips, cases_by_kind, flips
-from tests.studies.recomputed.sentences import Guarded, Sentence, down, in_next, points, up
+from tests.studies.recomputed.sentences import Guarded, Sentence, down, in_next, names_roles_alone, points, up
 
 if TYPE_CHECKING:
     from tests.studies.recompute import Page
@@ -95,16 +95,21 @@ def _answer(pages: Sequence[Page], names: Sequence[str]) -> None:
     from tests.studies.recompute import text
 
     checks, section = pages[0].checks, pages[0].html.id("answer")
-    real = [page for page in pages if not page.run.results["run"]["model"]["toy"]] or list(pages)
-    confirmed = [page for page in real if _verdict(page) == "confirmed"]
+    confirmed, best = _confirmed(pages), _best(pages)
     shown = text(section.all("span", class_="name")[0])
-    if not confirmed:
+    if best is None:
         checks.equal("bases", "answer", shown[:31], "No base can be recommended: on ")
         return
-    best = max(confirmed, key=lambda page: float(_scores(page)[1].mean()))
     name = dict(zip(map(id, pages), names, strict=True))
     checks.equal("bases", "answer", shown, f"{name[id(best)]}, with {best.run.chosen}")
-    lines = [text(line) for line in section.all("li")]
+    first, *lines = [text(line) for line in section.all("li")]
+    which = f"{'held-out ' if best.shown_split == 'confirm' else ''}{best.run.objective} cases"
+    why = f": {100 * float(_scores(best)[1].mean()):.0f}% of the {which} pass with these settings."
+    toys = [page for page in pages if page.run.results["run"]["model"]["toy"]]
+    it = "Apart from toy models, it" if toys and not any(best is toy for toy in toys) else "It"
+    among = f"{it} passes most of the {len(confirmed)} bases on which a variant was confirmed"
+    only = f"{it} is the only base on which a variant was confirmed"
+    checks.equal("bases", "why", first, (among if len(confirmed) > 1 else only) + why)
     for other in (page for page in confirmed if page is not best):
         [line] = [line for line in lines if f" {name[id(other)]}: it passes" in line or f" {name[id(other)]}: " in line]
         (mine, own), (theirs, old) = _scores(best), _scores(other)
@@ -121,6 +126,16 @@ def _answer(pages: Sequence[Page], names: Sequence[str]) -> None:
                          str(list(dict.fromkeys(times))))  # fmt: skip
 
 
+def _confirmed(pages: Sequence[Page]) -> list[Page]:
+    real = [page for page in pages if not page.run.results["run"]["model"]["toy"]] or list(pages)
+    return [page for page in real if _verdict(page) == "confirmed"]
+
+
+def _best(pages: Sequence[Page]) -> Page | None:
+    """Return the base to recommend: of the confirmed ones, the one that passes most."""
+    return max(_confirmed(pages), key=lambda page: float(_scores(page)[1].mean()), default=None)
+
+
 def _scores(page: Page):  # type: ignore[no-untyped-def]
     return page.run.scores(page.compared, (page.run.objective,), page.shown_split)
 
@@ -132,10 +147,17 @@ def _rows(pages: Sequence[Page], names: Sequence[str]) -> None:
     checks = pages[0].checks
     body = rows(pages[0].html.id("bases-section").all("table")[0])
     checks.equal("bases", "rows", str(len(body)), str(len(pages)))
-    for row, page, name in zip(body, pages, names, strict=True):
-        checks.equal("bases", "name", text(row[0])[: len(name)], name)
+    for number, (row, page, name) in enumerate(zip(body, pages, names, strict=True), 1):
+        marked = "recommended" if page is _best(pages) else ""
+        checks.equal("bases", "name", text(row[0])[: len(f"#{number} {name}")], f"#{number} {name}")
+        checks.equal("bases", f"tag of {name}", "".join(text(tag) for tag in row[0].all("span", class_="tag")), marked)
         settings, verdict, *rest = (_without_label(cell) for cell in row[1:])
-        checks.equal("bases", f"verdict on {name}", verdict, _verdict(page))
+        said = _verdict(page)
+        checks.equal("bases", f"verdict on {name}", verdict[: len(said)], said)
+        if alone := verdict[len(said) :].strip():
+            Sentence(page, alone, row[2]).check()
+        if said != "refuted":
+            names_roles_alone(page, alone)
         checks.equal("bases", f"variant on {name}", str(settings.startswith(page.run.chosen or "none chosen")), "True")
         if page.run.chosen:
             place = len(page.run.chosen)
@@ -169,10 +191,12 @@ def _chart(pages: Sequence[Page], names: Sequence[str]) -> None:
         low, high = rate_interval(scores, page.run.groups(cases))
         wide = guarded.loss(0.975)
         bound = guarded.loss(0.8 if page.shown_split == "confirm" else 0.95).upper
+        result = "confirmed" if _verdict(page) == "confirmed" else "not confirmed"
+        result = "recommended" if page is _best(pages) else result
         expected.append([
             str(number), name, points(100 * float(scores.mean())), f"{down(100 * low)} to {up(100 * high)}",
             points(guarded.loss(0.95).points or 0.0), f"{down(wide.lower)} to {up(wide.upper)}", up(bound),
-            "confirmed" if _verdict(page) == "confirmed" else "not confirmed",
+            result,
         ])  # fmt: skip
     found = (numbers(pages[0], "bases") or [[]])[1:]
     pages[0].checks.equal("bases", "chart", str(len(found)), str(len(expected)))

@@ -147,7 +147,7 @@ def loss_cell(run: Run, name: str, head: str) -> tuple[str, str]:
     if not run.answers(name) or not guarded.known or guarded.loss(0.95).points is None:
         return ABSENT, ""
     found = guarded.loss(0.975)
-    sign = "" if guarded.verdict == "keeps" else "? "
+    sign = {"keeps": "", "loses": "✗ "}.get(guarded.verdict, "? ")
     broken, fixed = guarded.flips
     small = f"{down(found.lower)} to {up(found.upper)}; {points(broken)} broken, {points(fixed)} fixed"
     return f"{sign}{points(found.points or 0.0)}", small
@@ -209,13 +209,18 @@ def _roles_alone(page: Page) -> None:
     from tests.studies.recompute import text
 
     lines = [text(line) for line in page.html.id("answer").all("p", class_="verdict-line")]
+    for line in (line for line in lines if not line.startswith("Refuted")):
+        names_roles_alone(page, line)
+
+
+def names_roles_alone(page: Page, line: str) -> None:
+    """Check that a text on the chosen variant names each role that alone loses more than the margin, and no other."""
     apart = {role: Guarded(page.run, page.compared, (role,), page.shown_split) for role in GUARDED}
     if not page.run.chosen or not all(own.known for own in apart.values()):
         return
-    for line in (line for line in lines if not line.startswith("Refuted")):
-        for role, own in apart.items():
-            more = (own.loss(0.95).points or 0.0) > page.run.suite["margin"]
-            page.checks.equal("sentences", f"{role} in the verdict", str(f"{role} cases alone" in line), str(more))
+    for role, own in apart.items():
+        more = (own.loss(0.95).points or 0.0) > page.run.suite["margin"]
+        page.checks.equal("sentences", f"{role} in the verdict", str(f"{role} cases alone" in line), str(more))
 
 
 def _chips(page: Page) -> None:

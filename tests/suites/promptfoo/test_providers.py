@@ -115,3 +115,51 @@ def test_cases_that_choose_among_such_providers_are_unsupported() -> None:
     text = f"providers: [{{id: x, prompts: [a]}}, {{id: y, prompts: [b]}}]\nprompts: [a, b]\ntests: [{case}]"
     assert "cases that choose among providers with prompts of their own" in refusal(text)
     assert texts(suite(text.replace(", prompts: [a]", "").replace(", prompts: [b]", ""))) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        ("body: {messages: [{role: system, content: Moo}, {role: user, content: '{{prompt}}'}]}", "system message"),
+        ("passthrough: {messages: [{role: developer, content: Moo}]}", "system message"),
+        ("passthrough: {system: Moo}", "system message"),
+        ("messages: [{role: system, content: Moo}]", "system message"),
+        (r"""body: '{"prompt": "{{prompt}}", "system": "Moo"}'""", "system message"),
+        (r"""body: '{"messages": [{"role": "system", "content": "Moo"}, {{prompt}}]}'""", "system message"),
+        (r"""body: '{"prompt": "Moo. Answer: {{prompt}}"}'""", "text that a provider puts around"),
+        ("body: {query: 'Moo: {{ prompt | dump }}'}", "text that a provider puts around"),
+        ("body: 'Moo: {{prompt}}'", "text that a provider puts around"),
+        (r"""request: "POST / HTTP/1.1\nA: b\n\nMoo {{prompt}}" """, "text that a provider puts around"),
+        ("prompt: {prefix: Moo}", "text that a provider puts around"),
+        ("prompt: {suffix: Moo}", "text that a provider puts around"),
+    ],
+)
+@pytest.mark.parametrize("written", [PROVIDERS[0], "prompts: [{{raw: Hu, {part}}}]"])
+def test_what_is_added_to_prompts_elsewhere_is_unsupported(written: str, part: str, what: str) -> None:
+    """A system message, or a text around the prompt, is unsupported wherever a configuration holds it."""
+    found = refusal(f"{written.format(part=f'config: {{{part}}}')}\ntests:\n{CASE}")
+    assert what in found
+    assert "suite.yaml:1:" in found
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "body: {prompt: '{{prompt}}', model: m}",
+        r"""body: '{"prompt": "{{prompt}}", "model": "m", "system": ""}'""",
+        r"""body: '{"messages": {{prompt}}}'""",
+        "body: 'q={{prompt}}&a=b'",
+        r"""request: "POST / HTTP/1.1\nA: b\n\n{{prompt}}" """,
+        r"""prompt: {prefix: "<start_of_turn>user\n", suffix: "<end_of_turn>\n<start_of_turn>model"}""",
+        "tools: [{parameters: {properties: {system: {type: string}}}}]",
+    ],
+)
+def test_what_adds_nothing_to_prompts_is_ignored(part: str) -> None:
+    """A configuration that sends the prompt as it is changes nothing."""
+    assert "unsupported" not in suite(f"{PROVIDERS[0].format(part=f'config: {{{part}}}')}\ntests:\n{CASE}").notices[0]
+
+
+def test_a_system_message_in_options_is_unsupported() -> None:
+    """Options of a case are added to the configuration of the provider, so a system message there is unsupported."""
+    text = "tests: [{prompt: Hi, options: {systemPrompt: Moo}, assert: [{type: is-json}]}]"
+    assert "a system message in options: suite.yaml:1:" in refusal(text)

@@ -46,3 +46,51 @@ def test_references_that_do_not_end_are_refused() -> None:
     bomb = "a0: [x]\n" + "".join(f"a{i + 1}: [" + ", ".join([f"{{$ref: '#/a{i}'}}"] * 10) + "]\n" for i in range(12))
     with pytest.raises(SuiteError, match="the references stand for more than 50,000 values"):
         suite(bomb)
+
+
+FILES = {
+    "pr.yaml": "- Say {{x}}\n",
+    "d.yaml": "vars: {x: two, y: 3}\nassert: [{$ref: 'more/a.json#/0'}]\n",
+    "more/a.json": '[{"$ref": "b.yaml"}, 1]',
+    "more/b.yaml": "{type: contains, value: MUST}\n",
+    "t.yaml": "- {assert: [{$ref: more/b.yaml, value: own}]}\n",
+}
+
+
+def test_references_name_files(tmp_path: Path) -> None:
+    """`$ref` reads prompts, defaults, cases and assertions in files, each relative to the file that names it."""
+    text = "prompts: {$ref: ./pr.yaml}\ndefaultTest: {$ref: ./d.yaml, vars: {x: one}}\ntests: {$ref: t.yaml}\n"
+    (tmp_path / "more").mkdir()
+    found = suite_in(tmp_path, {"suite.yaml": text, **FILES})
+    assert [(one.prompt, [each.value for each in one.assertions]) for one in found.cases] == [
+        ("Say one", ["MUST", "own"])
+    ]
+    assert found.notices == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("defaultTest: {$ref: ../d.yaml}\ntests: []", "suite.yaml:1:21: file://../d.yaml leads out of the suite"),
+        ("defaultTest: {$ref: /d.yaml}\ntests: []", "suite.yaml:1:21: file:///d.yaml leads out of the suite"),
+        ("tests: [{assert: [{$ref: none.yaml}]}]", 'there is no file "none.yaml"'),
+        ("tests: {$ref: 'https://a.b/c.yaml'}", "this \\$ref names no file of the suite"),
+        ("tests: {$ref: a.js}", "a \\$ref reads no such files"),
+        ("tests: {$ref: 'l.yaml#/none'}", '"l.yaml" has no value at #/none'),
+        ("tests: {$ref: l.yaml}", "l.yaml:1:8: this \\$ref leads to itself"),
+        ("prompts: {$ref: '#/none'}\ntests: []", 'this \\$ref names nothing: "#/none"'),
+        ("prompts: [{$ref: '#/none', raw: x}]\ntests: []", 'this \\$ref names nothing: "#/none"'),
+        ("prompts: [x]\ntests: [{vars: {$ref: 3}, assert: [{type: is-json}]}]", "this \\$ref names nothing"),
+        ("prompts: [x]\ntests: [{assert: [{type: is-json, $ref: '#/none'}]}]", "this \\$ref names nothing"),
+    ],
+)
+def test_references_that_cannot_be_read_are_refused(tmp_path: Path, text: str, expected: str) -> None:
+    """A reference that leads out of the folder, elsewhere, nowhere or to itself is refused, and is never ignored."""
+    with pytest.raises(SuiteError, match=expected):
+        suite_in(tmp_path, {"suite.yaml": text, "l.yaml": "{$ref: l.yaml}"})
+
+
+def test_references_in_providers_to_files_elsewhere_stay(tmp_path: Path) -> None:
+    """A reference of a provider that cannot be read changes nothing, because the provider is not asked."""
+    text = "providers: [{id: x, config: {a: {$ref: 'https://a.b/c'}}}]\ntests: [{prompt: a, assert: [{type: is-json}]}]"
+    assert suite_in(tmp_path, {"suite.yaml": text}).notices == ("Ignored: providers (suite.yaml:1:1).",)

@@ -91,3 +91,26 @@ def test_root_allows_files_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "prompts" / "p.txt").symlink_to("/etc/hostname")
     with pytest.raises(SuiteError, match="leads out of the folder given as --root"):
         suite_in(tmp_path, {}, name="configs/c.yaml", root=tmp_path)
+
+
+def test_assertions_as_in_csv_files_are_refused_elsewhere(tmp_path: Path) -> None:
+    """A key `__expected` outside of CSV files holds no assertion, so it is refused with the way to write one."""
+    text = "prompts: [x]\ndefaultTest: {assert: [{type: is-json}]}\ntests: {path: rows.yaml}"
+    with pytest.raises(SuiteError, match=r"rows.yaml:1:\d+: __expected2 is a column of CSV files") as caught:
+        suite_in(tmp_path, {"suite.yaml": text, "rows.yaml": "- {vars: {a: b}, __expected2: 'contains: x'}"})
+    assert "Write assert:" in caught.value.remedy
+
+
+def test_assertions_among_variables_are_named() -> None:
+    """An `assert` that is indented under `vars` is a variable; a notice says so."""
+    text = "prompts: ['{{x}}']\ntests: [{vars: {x: a, assert: [{type: is-json}]}, assert: [{type: is-json}]}]"
+    assert "assert under vars, where it is a variable (write it beside vars) (suite.yaml:2:" in suite(text).notices[0]
+
+
+def test_unsupported_parts_name_their_prompt() -> None:
+    """What is unsupported in one of several prompts is named with the prompt's label or number."""
+    prompts = "['{{x}}', '{% y %}', {raw: '{% y %}', label: long}]"
+    text = f"prompts: {prompts}\ntests: [{{vars: {{x: a}}, assert: [{{type: is-json}}]}}]"
+    message = refusal(text)
+    assert " in the prompt 2: suite.yaml:2:" in message
+    assert ' in the prompt "long": suite.yaml:2:' in message

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from harness.core.errors import SuiteError
+from harness.suites.rows import read_rows
 from harness.suites.rows.json_records import is_json, json_records
 
 
@@ -99,3 +101,22 @@ def test_columns_with_different_rows_are_refused(outer: dict[str, object]) -> No
     with pytest.raises(SuiteError, match="its columns do not have the same rows") as caught:
         json_records(json.dumps(outer), "rows.json")
     assert "Write one object per row" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"1": {"question": "a", "answer": "x"}, "2": {"question": "b", "answer": "y"}}, [("a", "x"), ("b", "y")]),
+        ({"Hi?": ["Yes", "Sure"], "Bye?": "No"}, [("Hi?", "Yes"), ("Bye?", "No")]),
+        ({"Hi?": ["Yes", "Sure"], "Bye?": ["No", "Never"]}, [("Hi?", "Yes"), ("Bye?", "No")]),
+        ({"question": {"0": "a"}, "answer": {"0": "x"}}, [("a", "x")]),
+        (
+            {"question": "a", "context": [{"title": "T", "text": "b"}, {"text": "c"}], "answer": "x"},
+            [("a\n\nT\nb\n\nc", "x")],
+        ),
+    ],
+)
+def test_mappings_of_rows_and_of_several_answers(value: Any, expected: list[tuple[str, str]]) -> None:
+    """A mapping from ids to rows, or from questions to several answers, is read; a context joins all its passages."""
+    found = read_rows(json.dumps(value).encode(), "rows.json")
+    assert [tuple(message.content for message in row.messages) for row in found.examples] == expected
