@@ -22,11 +22,16 @@ from harness.core.judges import REPEATED, JudgedRate, Judging, Share
 from harness.core.run_results import Results
 from harness.core.scores import Sample, Score
 from harness.core.suite import Case, Role, Suite
-from harness.scoring import Need, Scoring, judged, needs
+from harness.scoring import Need, Scoring, is_only_judged, judged, needs
 
 LEVEL = 0.95
 _Verdicts = dict[tuple[str, str], Score]
 """Case and text of an answer to the judge's verdict on it."""
+
+
+def has_score(suite: Suite, case: Case) -> bool:
+    """Whether answers to a case have a score: not if only a judge can judge them, and its verdicts do not decide."""
+    return (suite.judge is not None and suite.judge.decides) or not is_only_judged(case)
 
 
 def repeated(asked: Iterable[tuple[Case, Answer]]) -> list[tuple[Case, Answer]]:

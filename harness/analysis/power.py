@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis import net_loss
 from harness.analysis.confirmation import LEVEL as CONFIRMING
+from harness.analysis.judging import has_score
 from harness.analysis.losses import GUARDED
 from harness.analysis.statistics import LEVEL, POWER
 from harness.core.names import BASE
@@ -17,7 +18,6 @@ from harness.core.run_results import LossVerdict, Results
 from harness.core.scores import Rate
 from harness.core.suite import Case, Role, Split, Suite
 from harness.core.wording import listed, plural
-from harness.scoring import is_only_judged
 
 ASSUMED_RATES = (0.7, 0.95)
 """Pass rates of a base model that are assumed before a run."""
@@ -137,8 +137,7 @@ def cases_for_no_loss(results: Results) -> int | None:
 
 
 def _guarded(suite: Suite, split: Split) -> list[Case]:
-    decides = suite.judge is not None and suite.judge.decides
-    return [case for case in suite.of(split) if case.role in GUARDED and (decides or not is_only_judged(case))]
+    return [case for case in suite.of(split) if case.role in GUARDED and has_score(suite, case)]
 
 
 def _mean_group(cases: Sequence[Case]) -> float:

@@ -26,11 +26,13 @@ def validate(suite: Path, skip_unsupported: bool, root: Path | None, judge: str 
     from harness.cli.tables import suite_table
     from harness.hardware.estimate.batches import check_steps
     from harness.runner.judges import naming
+    from harness.runner.preparation import check_compiles
     from harness.suites import load_suite
     from harness.suites.grids import load_plan
     from harness.suites.rehearsal import load_pool, rehearsal_of
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported, root=root)
+    check_compiles(loaded)
     plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
     load_pool(Path(loaded.folder))
     for plan in plans:

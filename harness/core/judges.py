@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
@@ -89,13 +90,13 @@ def masked(text: str, key: str) -> str:
     for written in {key, key.strip()} if len(key.strip()) >= _SHORTEST else ():
         for form in (written, repr(written)[1:-1], ascii(written)[1:-1], repr(written.encode(errors="replace"))[2:-1]):
             text = text.replace(form, "***")
-        for form in (
-            written.replace("\\", "\\\\").replace('"', '\\"'),
-            written.replace("/", "\\/"),
-            quote(written, ""),
-        ):
-            text = text.replace(form, "***")
+        text = _escaped(written).sub("***", text.replace(quote(written, ""), "***"))
     return text
+
+
+def _escaped(written: str) -> re.Pattern[str]:
+    """Return the pattern of a text in which JSON writes any character as it is, or with an escape such as `\\u0041`."""
+    return re.compile("".join(rf"\\{{0,4}}(?:{re.escape(sign)}|u(?i:{ord(sign):04x}))" for sign in written))
 
 
 def without_keys(text: str) -> str:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from selectors import EVENT_READ, DefaultSelector
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.core import programs
 
@@ -37,6 +37,8 @@ class Limits:
 
     seconds: float = 5.0
     """Time per item, by the clock."""
+    processor: float = 0.0
+    """Processor time per item, in seconds, which does not depend on what else the machine does; 0 for no limit."""
     memory: int = 512 * 2**20
     """Address space of the process, in bytes; -1 for no limit."""
     output: int = 16 * 2**20
@@ -175,6 +177,8 @@ def _too_large(limits: Limits) -> str:
 def _ending(code: int, limits: Limits) -> str:
     if code == -signal.SIGALRM:
         return _too_slow(limits)
+    if code == -signal.SIGPROF:
+        return f"took more than {limits.processor:g} s of processor time"
     return f"ended the process that ran it ({'signal' if code < 0 else 'exit code'} {abs(code)})"
 
 
@@ -196,17 +200,25 @@ def serve(work: Callable[[Any, Any], Any], argument: str) -> None:
         sys.stdout.flush()
 
 
+def give_up(limit: str) -> NoReturn:
+    """End this process at once, from any thread; `limit` says which limit the item of work reached."""
+    os.write(sys.stdout.fileno(), (json.dumps({"limit": limit}) + "\n").encode())
+    os._exit(1)
+
+
 def _limit(limits: Limits) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes stdin
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file, limits.file))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _answer(work: Callable[[Any, Any], Any], shared: Any, item: Any, limits: Limits) -> dict[str, Any]:
-    # The timer ends the process even inside a single call of C code, and even if the parent no longer exists.
+    # The timers end the process even inside a single call of C code, and even if the parent no longer exists.
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+    signal.setitimer(signal.ITIMER_PROF, limits.processor)
     try:
         value = work(shared, item)
     except MemoryError:
@@ -215,6 +227,7 @@ def _answer(work: Callable[[Any, Any], Any], shared: Any, item: Any, limits: Lim
         return {"refused": (str(error).strip() or type(error).__name__).splitlines()[0][:500]}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if isinstance(value, str) and len(value) > limits.output:
         return {"limit": f"wrote more than {limits.output:,} characters"}
     return {"value": value}

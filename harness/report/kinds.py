@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from harness.analysis.judging import has_score
 from harness.analysis.losses import GUARDED
 from harness.analysis.score_table import ScoreTable, score_tables
 from harness.core import wording
@@ -86,6 +87,7 @@ class KindRow:
     role: Role
     kind: str
     cases: int
+    """Cases on which the base model has a score, as in the pass rates."""
     base: str
     """How many of the cases the base model passes."""
     cells: tuple[KindCell, ...]
@@ -138,8 +140,9 @@ def kinds(results: Results, tables: Mapping[str, ScoreTable]) -> KindTable | Non
         return None
     shown = most_telling(results, answered, MOST_VARIANTS)
     shown.sort(key=lambda each: each[1].name != results.choice.variant)
-    cases = results.run.suite.of(Split.MAIN)
-    by_kind = _by_kind(cases)
+    suite = results.run.suite
+    every = _by_kind(suite.of(Split.MAIN))
+    by_kind = {key: counted for key, own in every.items() if (counted := [c for c in own if has_score(suite, c)])}
     return KindTable(
         tuple((n, v.name) for n, v in shown),
         tuple(
@@ -191,9 +194,9 @@ def _row(
     tables: Mapping[str, ScoreTable],
 ) -> KindRow:  # fmt: skip
     base = tables.get(results.base.name)
-    passed = sum(_share(base, case.id) or 0.0 for case in cases)
+    shares = [share for case in cases if (share := _share(base, case.id)) is not None]
     cells = tuple(_cell(cases, tables.get(results.base_of(v).name), tables.get(v.name)) for _, v in variants)
-    return KindRow(role, kind, len(cases), points(passed), cells)
+    return KindRow(role, kind, len(shares), points(sum(shares)), cells)
 
 
 def _cell(cases: Sequence[Case], base: ScoreTable | None, own: ScoreTable | None) -> KindCell:

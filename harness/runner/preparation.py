@@ -27,7 +27,7 @@ from harness.models.resolving import resolve
 from harness.models.token_check import check_tokens
 from harness.runner.judges.naming import prepared, with_judge
 from harness.runner.request import Request
-from harness.scoring import Scoring, code_of, missing_extras, unusable_code
+from harness.scoring import Scoring, broken_code, code_of, missing_extras, unusable_code
 from harness.storage.locations import RUNS
 from harness.storage.runs import RunStore, claim_run, open_run
 from harness.suites import load_suite
@@ -55,6 +55,7 @@ def prepare(
     suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported, root=request.root)
     suite = prepared(with_judge(suite, request.judge))
     check_code(suite, request.allow_code)
+    check_compiles(suite)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     if plan.search:
         check_optuna()
@@ -158,6 +159,23 @@ def check_code(suite: Suite, allowed: bool) -> None:
         raise UsageError(f"{kind} needs the extra {extra.name}, which is not installed", remedy=extra.remedy)
     if allowed and (problem := unusable_code(assertions, Scoring(Path(suite.folder), allow_code=True))):
         raise UsageError(problem, remedy="Correct the name of the function in suite.yaml, or its file.")
+
+
+def check_compiles(suite: Suite) -> None:
+    """Compile the code of a suite's assertions, as far as the extras for it are installed. Nothing is run.
+
+    Raises:
+        SuiteError: code is no program.
+    """
+
+    def read(name: str) -> str:
+        return (Path(suite.folder) / name).read_text(encoding="utf-8", errors="replace")
+
+    for case in suite.cases:
+        if problem := broken_code(case.assertions, read):
+            message, _, remedy = problem.partition("\n")
+            place = replace(case.place, file=str(Path(suite.folder) / case.file))
+            raise SuiteError(f"case {case.id}: {message}", remedy=remedy or "Correct the code.", place=place)
 
 
 def _content(suite: Suite) -> dict[str, object]:

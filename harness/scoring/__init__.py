@@ -9,7 +9,7 @@ from __future__ import annotations
 from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.findings import Evidence, Opinions, Scoring
 from harness.scoring.judging import is_only_judged, judge, judged, score, scorer
-from harness.scoring.registry import ASSERTION_TYPES, code_of, missing_extras, needs, unusable_code
+from harness.scoring.registry import ASSERTION_TYPES, broken_code, code_of, missing_extras, needs, unusable_code
 
 __all__ = [
     "ASSERTION_TYPES",
@@ -18,6 +18,7 @@ __all__ = [
     "Need",
     "Opinions",
     "Scoring",
+    "broken_code",
     "code_of",
     "is_only_judged",
     "judge",

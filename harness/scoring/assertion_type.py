@@ -57,6 +57,8 @@ class Value:
     """Describes a function that a value names and the text of its file cannot hold, or returns an empty text."""
     load: Callable[[Any, Scoring], None] | None = None
     """Runs the file of a value, and raises `CannotScoreError` if it does not hold the function that the value names."""
+    compile: Callable[[Any, str], None] | None = None
+    """Raises `CannotScoreError` if the code of a value, or the text of its file, is no program. It runs nothing."""
     unsupported: Callable[[Any], str] = value_from_code
     """Describes a value that promptfoo accepts and the harness does not support, or returns an empty text."""
 

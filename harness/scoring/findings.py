@@ -58,8 +58,6 @@ class Opinions:
         """Pairs of texts without a similarity, by their keys."""
         self.failures: dict[str, str] = {}
         """Why a question or a pair that was asked has no reply, by its key."""
-        self.new: set[str] = set()
-        """Keys of the questions that were asked in this session."""
         self.used: dict[str, None] = {}
         """Keys of the questions and pairs that were looked up, in their order."""
         self.failure = "the judge was not asked about this answer; run `harness score RUN`" if named else NO_JUDGE
@@ -73,11 +71,6 @@ class Opinions:
             self.questions[key] = question
             raise CannotScoreError(self.failures.get(key, self.failure))
         return self.replies[key].text
-
-    def misread(self, question: Question) -> None:
-        """Note that the reply to a question has no verdict. If it was stored by an earlier session, ask again."""
-        if question.key not in self.new:
-            self.questions[question.key] = question
 
     def similarity(self, first: str, second: str) -> float:
         """Return the similarity of two texts; raise `CannotScoreError` if it is not known."""

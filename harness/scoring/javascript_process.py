@@ -7,12 +7,18 @@ call of native code; that of the child process does.
 from __future__ import annotations
 
 import json
+import re
 import sys
+import threading
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import quickjs
 
-from harness.core.limited_process import serve
+from harness.core.limited_process import give_up, serve
 
 MEMORY = 128 * 2**20
 """Memory of one evaluation, in bytes."""
@@ -67,15 +73,92 @@ globalThis.console = Object.fromEntries(["log", "info", "warn", "error", "debug"
 """
 
 
+class _Watch:
+    """The address space of this process: its peak shows whether an evaluation needed too much at any time.
+
+    A limit of the interpreter alone does not do: code can catch the error, and go on as if nothing had happened. So the
+    interpreter gets what it asks for, and is ended soon after, or its result is not used.
+    """
+
+    def __init__(self) -> None:
+        self.running = threading.Event()
+        started = threading.Event()
+        threading.Thread(target=self._end_what_is_too_large, args=(started,), daemon=True).start()
+        started.wait()  # the thread has memory of its own
+        self._most = _address_space("VmSize") + MEMORY
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether an evaluation of this process needed too much."""
+        return _address_space("VmPeak") > self._most
+
+    def _end_what_is_too_large(self, started: threading.Event) -> None:
+        _address_space("VmSize")
+        started.set()
+        while self.running.wait():
+            if _address_space("VmSize") > self._most:
+                give_up(str(_TOO_LARGE["value"]))
+            time.sleep(0.005)
+
+
+def _address_space(name: str) -> int:
+    """Return the address space (VmSize) of this process in bytes, or its peak (VmPeak); 0 where no file says it."""
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next((int(line.split()[1]) * 2**10 for line in lines if line.startswith(name)), 0)
+    return 0
+
+
+@cache
+def _watch() -> _Watch | None:
+    """Return the watch of this process; None where nothing says how much it needs, as on macOS."""
+    if not _address_space("VmPeak"):
+        return None
+    with suppress(OSError):  # if the machine has no memory left, this process is to be ended, and no other
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    return _Watch()
+
+
+def compiled(item: Any) -> Any:
+    """Compile code without running it, and describe why it is no program."""
+    context = quickjs.Context()
+    context.set_memory_limit(MEMORY)
+    parameters = "output, context" if item["name"] is None else "module, exports"
+    try:
+        # Nothing after `throw` runs, even if the code ends the function.
+        context.eval(f"throw null; (function ({parameters}) {{\n{item['code']}\n}})")
+    except quickjs.JSException as error:
+        if str(error).startswith("SyntaxError"):
+            words, _, where = str(error).partition("\n")
+            line = re.search(r":(\d+)", where)
+            return {"kind": "wrong", "value": words[:300] + (f" (line {int(line[1]) - 1})" if line else "")}
+    return {"kind": "boolean", "value": True}
+
+
 def run(_shared: Any, item: Any) -> Any:
+    """Evaluate an item, and return no result if that needed too much memory, whatever the code made of it."""
+    if item.get("compile"):
+        return compiled(item)
+    watch = _watch()
+    if watch is None:
+        return evaluated(item, MEMORY)
+    watch.running.set()
+    try:
+        found = evaluated(item, -1)
+    finally:
+        watch.running.clear()
+    return _TOO_LARGE if watch.is_too_large else found
+
+
+def evaluated(item: Any, memory: int) -> Any:
     """Call a function with an answer and a context, and describe what it returns or throws.
 
     `item` has the `code`, the `output`, the `context`, `find`, with which the function is only looked for, and a
-    `name`: that of a function which the code exports, or an
-    empty text for its default export. If the name is None, the code is the function's body.
+    `name`: that of a function which the code exports, or an empty text for its default export. If the name is None, the
+    code is the function's body. `memory` is the interpreter's own limit, in bytes; -1 for none.
     """
     context = quickjs.Context()
-    context.set_memory_limit(MEMORY)
+    context.set_memory_limit(memory)
     context.set_max_stack_size(_STACK)
     try:
         outcome = context.eval(_PRELUDE)(context.parse_json(json.dumps(item)))

@@ -5,7 +5,7 @@ A new type is one function and one row of `TYPES` in a module of `assertion_type
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from harness.core.suite import Assertion
 from harness.scoring.assertion_type import AssertionType, Extra, Need
@@ -19,7 +19,7 @@ from harness.scoring.assertion_types import (
     structure,
     text,
 )
-from harness.scoring.findings import CannotScoreError, Scoring
+from harness.scoring.findings import CannotScoreError, Scoring, quote
 from harness.scoring.promptfoo import is_promptfoo
 
 FAMILIES = (text, structure, similarity, log_probabilities, external, javascript, model_graded, sets)
@@ -73,6 +73,23 @@ def unusable_code(assertions: Iterable[Assertion], scoring: Scoring) -> str:
                 value.load(one.value, scoring)
             except CannotScoreError as problem:
                 return f"{one.type} {one.value}: {problem}"
+    return ""
+
+
+def broken_code(assertions: Iterable[Assertion], read: Callable[[str], str]) -> str:
+    """Say why the code of an assertion is no program, with a remedy in the second line; empty if all code compiles.
+
+    `read` returns the text of a file in the suite's folder. Nothing is run. Code is not compiled without its extra.
+    """
+    for one in all_of(assertions):
+        kind = ASSERTION_TYPES.get(one.type)
+        if kind is None or kind.value.compile is None or (kind.extra and not kind.extra.is_installed):
+            continue
+        file = kind.value.file(one.value) if kind.value.file else ""
+        try:
+            kind.value.compile(one.value, read(file) if file else "")
+        except CannotScoreError as problem:
+            return f"{one.type} {quote(one.value)}: {problem}"
     return ""
 
 

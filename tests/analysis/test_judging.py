@@ -63,6 +63,18 @@ def test_a_perfect_judge_agrees_and_never_contradicts_itself(results: Results) -
     assert (found.again, found.tokens_read) == (60, 100 * (found.questions + 60))
 
 
+def test_replies_without_a_verdict_are_paid_too(results: Results) -> None:
+    """The cost counts every reply that is stored, with its tokens, also if it holds no verdict."""
+    opinions = Opinions(named=True)
+    judging(results, Scoring(opinions=opinions))
+    first = {key: question for key, question in opinions.questions.items() if not question.repeat}
+    opinions.replies = {key: Reply(key, "I would rather not say.", 100, 10) for key in first}
+    found = judging(results, Scoring(opinions=opinions))
+    assert found is not None
+    assert (found.questions, found.again, found.contradictions) == (len(first), 0, None)
+    assert (found.tokens_read, found.tokens_written) == (100 * len(first), 10 * len(first))
+
+
 def test_judged_rates_are_those_of_the_verdicts(results: Results) -> None:
     """The rates of a judge that says the truth are those of the plain assertions, with differences from the base."""
     found = judged_by(results, truth)

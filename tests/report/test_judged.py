@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness import report
 from harness.core.judges import JudgedRate, Judging, Share
 from harness.core.suite import JudgeRef, Role
@@ -35,11 +37,23 @@ def test_the_section_says_who_judged_and_how_far_to_trust_it() -> None:
     for words in (
         "judged 30 answers 3 times: two of its verdicts on the same answer differ with a chance of 10% (95% interval",
         "on 80% (95% interval 66% to 90%) of 40 answers",
-        "can make a larger difference than that between the base model and r=2",
+        "On retain cases, its contradictions alone can make a larger difference than that between the base model and",
+        "base model and `r=2`.",
         "1 answer without a verdict: the judge cannot be reached: refused",
         "80 questions, 20 of them only to measure how often it contradicts itself (5 asked now); 1,234 tokens read",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize(("points", "contradictions"), [(0.0, 0.1), (-10.0, 0.0)])
+def test_noise_is_named_only_where_it_was_seen(points: float, contradictions: float) -> None:
+    """Without a difference, or without a contradiction, nothing is said to be noise."""
+    base, other = FOUND.rates
+    share = Share(contradictions, 0.0, 0.22, 30)
+    found = replace(FOUND, rates=(base, replace(other, points=points)), contradictions=share)
+    assert "contradictions alone" not in " ".join(sentences(found))
+    results = replace(synthetic_runs.results(2, 6, hostile=False, failures=False), judging=found)
+    assert not any(row.is_noise for row in judged(results).rows)  # type: ignore[union-attr]
 
 
 def test_without_an_agreement_the_section_speaks_of_answers() -> None:
@@ -52,8 +66,8 @@ def test_the_page_has_a_table_of_verdicts() -> None:
     results = replace(synthetic_runs.results(2, 6, hostile=False, failures=False), judging=FOUND)
     page = report.render(results, now="2026-01-02T03:24:05+00:00")
     assert '<section id="judged">' in page
-    assert "Judged by tester&lt;b&gt; at h" in page
-    assert "-10 (-30 to +12)" in page
+    assert page.count("Judged by tester&lt;b&gt; at h") == 1
+    assert "-10 <small>-30 to +12</small>" in page
     assert "larger than the difference" in page
     assert "Judged by tester<b> at h" in terminal.summary(results)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.analysis.score_table import score_tables
-from harness.core.suite import Role, Split
+from harness.core.suite import Assertion, Role, Split
 from harness.report import kinds
 from tests.support.report_runs import sample_run
 from tests.support.synthetic_runs import case
@@ -33,6 +33,18 @@ def test_cells_add_up() -> None:
         for cell in row.cells:
             assert abs(cell.kept + cell.lost - float(row.base)) < 0.06
             assert cell.gained <= cell.cases - cell.kept - cell.lost + 1e-9
+
+
+def test_a_case_for_a_judge_alone_counts_for_no_kind() -> None:
+    """Kinds count the cases that pass rates count: not those that only a judge can judge."""
+    whole = sample_run()
+    first, *others = whole.run.suite.cases
+    asked = replace(first, assertions=(Assertion("llm-rubric", "is polite"),))
+    run = replace(whole.run, suite=replace(whole.run.suite, cases=(asked, *others)))
+    without = replace(whole, run=run, samples=tuple(each for each in whole.samples if each.case != first.id))
+    table = kinds.kinds(without, score_tables(without.samples, run.suite.reducer))
+    assert table
+    assert sum(row.cases for _, own in table.rows for row in own) == sum(case.split == "main" for case in others)
 
 
 def test_shades_follow_the_net_change() -> None:

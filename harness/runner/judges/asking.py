@@ -30,7 +30,7 @@ from harness.runner.judges.endpoint import Endpoint, Unanswered
 from harness.runner.judges.local_model import LocalModel
 from harness.runner.judges.naming import key_of
 from harness.scoring import Need, Opinions, Scoring, needs
-from harness.scoring.findings import Pair, pair_key, quote
+from harness.scoring.findings import Pair, pair_key
 from harness.storage.cache import Cache
 from harness.storage.runs import RunStore
 from harness.storage.verdicts import VerdictStore, source_of
@@ -78,7 +78,7 @@ class Asking:
         before.
 
         Raises:
-            UsageError: the judge's endpoint, or the embedding model, cannot be used.
+            UsageError: the judge's endpoint, or the embedding model, cannot be used, or the judge gives no verdict.
         """
         if self._tried or not self._may_ask:
             return
@@ -101,22 +101,16 @@ class Asking:
         (found,) = Endpoint(own, key_of(own)).ask([question], stored.add)
         if isinstance(found, Unanswered):
             remedy = f"{found.remedy or 'check the address and the name of the model'}, then run the same command again"
-            later = f"`harness score RUN --judge {shlex.quote(f'{own.model}@{own.base_url}')}`"
-            raise UsageError(
-                f"{title(own)} cannot judge, so nothing was trained: {found.reason}",
-                remedy=f"{remedy[0].upper()}{remedy[1:]}. Or leave out --judge (and `judge:` in suite.yaml) now, and "
-                f"judge the finished run with {later}.",
-            )
-        self._take(found)
+            raise _cannot_judge(own, found.reason, f"{remedy[0].upper()}{remedy[1:]}")
+        self.opinions.replies[found.key] = found
         self.opinions.used[found.key] = None
         self.asked += 1
         cost = f"{found.tokens_read:,} tokens read and {found.tokens_written:,} written"
         self._say(f"Judge {title(own)} replied to a first question ({cost}).")
-        opinions = Opinions(named=True)
-        opinions.replies[found.key] = found
-        evaluate(case, Answer(case.id, text, 0, False), Scoring(opinions=opinions), (Need.JUDGE,))
-        if found.key in opinions.questions:
-            self._say(f"This reply is no verdict, but {quote(' '.join(found.text.split()))}. Use another judge.")
+        alone = Opinions(named=True)
+        alone.replies[found.key], alone.failure = found, ""  # only this question was asked
+        if why := evaluate(case, Answer(case.id, text, 0, False), Scoring(opinions=alone), (Need.JUDGE,)):
+            raise _cannot_judge(own, why, "Name another judge with --judge")
 
     def _try_embedder(self) -> None:
         model = embedder(self.suite)
@@ -134,7 +128,8 @@ class Asking:
         if not found:
             return
         repeats = self._repeats(found)
-        for _ in range(3):  # `answer-relevance` compares what the judge replied to the first questions
+        # Only an answer with a verdict is judged again, and `answer-relevance` compares what the judge replied.
+        for _ in range(4):
             again = self._collect(found, repeats)
             questions, pairs = tuple(self.opinions.questions.values()), dict(self.opinions.pairs)
             self.opinions.questions.clear()
@@ -160,12 +155,14 @@ class Asking:
     def _collect(self, found: Sequence[Asked], repeats: Sequence[Asked]) -> set[str]:
         """Evaluate what needs another model, so that missing questions are noted.
 
-        Return the keys of the questions that only repeat others.
+        Return the keys of the questions that only repeat others: about answers on which there is a verdict.
         """
         for case, answer in found:
             evaluate(case, answer, self.scoring, (Need.JUDGE, Need.EMBEDDINGS))
         first = set(self.opinions.questions)
         for case, answer in repeats:
+            if evaluate(case, answer, self.scoring, (Need.JUDGE,)):
+                continue
             for repeat in range(1, self.suite.judge.repeats if self.suite.judge else 1):
                 evaluate(case, answer, replace(self.scoring, repeat=repeat), (Need.JUDGE,))
         return self.opinions.questions.keys() - first
@@ -175,13 +172,10 @@ class Asking:
         own = self.suite.judge
         if own is None or not own.model or not self._may_ask:
             return 0
-        # A reply without a verdict is asked again. A local judge would repeat it.
-        known = {*self.opinions.failures, *(() if own.base_url else self.opinions.replies)}
-        waiting = [question for question in questions if question.key not in known]
+        waiting = [question for question in questions if question.key not in self.opinions.failures]
         if not waiting:
             return 0
-        stored = self.opinions.replies.keys() & self.opinions.used.keys()
-        usable = len(stored - {question.key for question in waiting})
+        usable = len(self.opinions.replies.keys() & self.opinions.used.keys())
         self._say(_announced(own, waiting, sum(question.key in again for question in waiting), usable))
         began = time.monotonic()
         new = self._replies(own, waiting)
@@ -200,17 +194,13 @@ class Asking:
                 if isinstance(reply, Unanswered):
                     self.opinions.failures[reply.question.key] = reply.words
                     continue
-                self._take(reply)
+                self.opinions.replies[reply.key] = reply
                 new.append(reply)
                 if time.monotonic() - said > _SHOWN_SECONDS:
                     said = time.monotonic()
                     self._say(f"Judge {title(own)}: {len(new)} of {len(waiting)} questions answered.")
                     self.on_verdicts()
         return new
-
-    def _take(self, reply: Reply) -> None:
-        self.opinions.replies[reply.key] = reply
-        self.opinions.new.add(reply.key)
 
     def _measure(self, pairs: Mapping[str, Pair]) -> int:
         """Measure similarities, and return the number of new ones."""
@@ -284,6 +274,16 @@ def _answers(suite: Suite, records: Sequence[TrialRecord]) -> Iterator[Asked]:
                     if (case, answer.text.strip()) not in seen:
                         seen.add((case, answer.text.strip()))
                         yield cases[case], answer
+
+
+def _cannot_judge(own: JudgeRef, reason: str, remedy: str) -> UsageError:
+    """Return the error about a judge whose first reply is none, or no verdict."""
+    later = f"`harness score RUN --judge {shlex.quote(f'{own.model}@{own.base_url}')}`"
+    return UsageError(
+        f"{title(own)} cannot judge, so nothing was trained: {reason}",
+        remedy=f"{remedy}. Or leave out --judge (and `judge:` in suite.yaml) now, and judge the finished run with "
+        f"{later}.",
+    )
 
 
 def _announced(own: JudgeRef, waiting: Sequence[Question], again: int, usable: int) -> str:

@@ -315,9 +315,13 @@ def _parsed(text: bytes) -> Any:
 
 
 def _reply(question: Question, found: Any, key: str) -> Reply:
-    """Return the reply in what the endpoint sent, without the key, which the endpoint may repeat."""
+    """Return the reply in what the endpoint sent, without the key, which the endpoint may repeat.
+
+    A message without content is an empty reply, which was paid: models that think may have no tokens left for one.
+    """
     try:
-        text = found["choices"][0]["message"]["content"]
+        message = found["choices"][0]["message"]
+        text = "" if isinstance(message, dict) and message.get("content") is None else message["content"]
     except (KeyError, IndexError, TypeError):
         text = None
     if not isinstance(text, str):

@@ -11,7 +11,16 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from harness.core.errors import ModelError, UsageError
-from harness.core.judges import CHARACTERS_PER_TOKEN, KEY, OPENAI_KEY, REPEATED, is_loopback, title, url_problem
+from harness.core.judges import (
+    CHARACTERS_PER_TOKEN,
+    KEY,
+    OPENAI_KEY,
+    REPEATED,
+    is_loopback,
+    title,
+    url_problem,
+    without_keys,
+)
 from harness.core.settings import Plan
 from harness.core.suite import JudgeRef, Split, Suite
 from harness.core.wording import listed, plural
@@ -32,9 +41,12 @@ def with_judge(suite: Suite, named: str | None) -> Suite:
     An endpoint that the suite names is asked only if the user permits it, because it gets all answers.
 
     Raises:
-        UsageError: the name is wrong, or the suite names an endpoint that was not permitted.
+        UsageError: the name is wrong or holds the key, or the suite names an endpoint that was not permitted.
     """
     own = suite.judge
+    _check_holds_no_key(named or "")
+    if own:
+        _check_holds_no_key(f"{own.model}@{own.base_url}")
     if named is None or named == SUITES_OWN:
         if named and not (own and own.model):
             raise UsageError("--judge suite: the suite names no judge", remedy="Name one: --judge MODEL@URL")
@@ -44,6 +56,16 @@ def with_judge(suite: Suite, named: str | None) -> Suite:
         return suite
     model, base_url = _parts(named)
     return replace(suite, judge=replace(own or JudgeRef(""), model=model, base_url=base_url, digest=""))
+
+
+def _check_holds_no_key(name: str) -> None:
+    """Refuse a judge's name that holds the key of an endpoint: names are shown, stored and sent."""
+    if without_keys(name) != name:
+        raise UsageError(
+            f"the name of the judge holds the key that {KEY} or {OPENAI_KEY} sets",
+            remedy="Write the name of the model in its place. If the key is a secret, delete it from suite.yaml and "
+            "from the history of your shell.",
+        )
 
 
 _URL = re.compile(r"(.*?)@(https?:.*)", re.IGNORECASE | re.DOTALL)

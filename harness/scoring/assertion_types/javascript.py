@@ -20,8 +20,11 @@ from harness.scoring.values import FILE, filled, misnamed
 
 NO_FUNCTION = "the file exports no such function"
 CHILD = "harness.scoring.javascript_process"
-LIMITS = Limits(seconds=1.5)
-"""The start of another child takes less than a second, so that every evaluation ends within 3 seconds."""
+LIMITS = Limits(seconds=60.0, processor=1.5, memory=8 * 2**30)
+"""A limit of processor time gives the same scores on a busy machine. The start of another child takes less than a
+second of it, so that every evaluation ends within 3 seconds of it. The child measures its memory itself, and its
+address space is so large that it can get any single object first.
+"""
 MAX_LIMITS_REACHED = 3
 """Number of answers for which the same code may reach a limit before it is not run any more."""
 
@@ -40,6 +43,12 @@ class _Sandbox:
         if found["kind"] != "boolean":
             raise CannotScoreError(NO_FUNCTION)
 
+    def compile(self, code: str, name: str | None) -> None:
+        """Raise `CannotScoreError` if code is no program. Nothing is run."""
+        found = self._done({"code": code, "name": name, "compile": True}, code)
+        if found["kind"] == "wrong":
+            raise CannotScoreError(f"is no JavaScript: {found['value']}")
+
     def run(self, code: str, name: str | None, output: str, context: dict[str, Any]) -> dict[str, Any]:
         """Return what the code returned or threw; raise `CannotScoreError` if it reached a limit."""
         if self._limits_reached[code] >= MAX_LIMITS_REACHED:
@@ -56,6 +65,7 @@ class _Sandbox:
         if not _is_outcome(found):
             raise CannotScoreError("the JavaScript changed how its result is written, so that it cannot be read")
         if found["kind"] == "limit":
+            self._process.close()  # it has a high peak of memory, by which the next evaluation would be measured
             self._limits_reached[code] += 1
             raise CannotScoreError(f"the JavaScript {found['value']}")
         return dict(found)
@@ -116,6 +126,22 @@ def _module(written: str, scoring: Scoring) -> tuple[str, str]:
 
 def _load(value: Any, scoring: Scoring) -> None:
     _sandbox().find(*_module(str(value), scoring))
+
+
+def _compile(value: Any, text: str) -> None:
+    """Raise `CannotScoreError` with a remedy in the second line if code, or the text of its file, is no program."""
+    written = str(value)
+    if written.startswith(FILE):
+        _sandbox().compile(_as_common_module(text), "")
+        return
+    try:
+        _sandbox().compile(function_body(written), None)
+    except CannotScoreError as problem:
+        is_line = "\n" not in written.rstrip(SPACE)
+        hint = (
+            " A text of one line is an expression: write it without `return`, or in several lines." if is_line else ""
+        )
+        raise CannotScoreError(f"{problem}\nCorrect the code.{hint}") from None
 
 
 _EXPORT = re.compile(r"\bexports?\b")
@@ -237,6 +263,7 @@ TYPES = (
             file=_file,
             misnamed=_misnamed,
             load=_load,
+            compile=_compile,
             unsupported=_unsupported,
             unsupported_file=needs_node,
         ),

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from harness.core.javascript import to_json
-from harness.core.judges import Question
+from harness.core.judges import Question, without_keys
 from harness.core.suite import Assertion
 from harness.scoring.assertion_type import SHARE, AssertionType, Judge, Need, Value
 from harness.scoring.assertion_types.similarity import EMBEDDER
@@ -58,12 +58,7 @@ def _asked(evidence: Evidence, verdicts: tuple[str, ...], read: Callable[[str], 
     """Return what `read` finds in the judge's reply to a text that consists of these parts."""
     bounded(evidence.text)
     question = Question("\n\n".join((_RULES, *parts)), evidence.scoring.repeat, verdicts)
-    reply = evidence.scoring.opinions.reply(question)
-    try:
-        return read(reply)
-    except CannotScoreError:
-        evidence.scoring.opinions.misread(question)
-        raise
+    return read(evidence.scoring.opinions.reply(question))
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------------
@@ -117,7 +112,7 @@ def _object(reply: str, key: str) -> Mapping[str, Any]:
         raise CannotScoreError(f"the judge replied with no verdict, but {quote(' '.join(reply.split()))}")
     if any(each[key] != found[0][key] for each in found):
         raise CannotScoreError("the judge replied with two verdicts that differ")
-    return found[0]
+    return {name: without_keys(value) if isinstance(value, str) else value for name, value in found[0].items()}
 
 
 def _reason(found: Mapping[str, Any]) -> str:

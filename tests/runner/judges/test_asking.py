@@ -96,12 +96,13 @@ def test_a_judge_is_tried_once(tmp_path: Path) -> None:
     assert len(said) == 1
 
 
-def test_a_judge_that_gives_no_verdict_is_noticed(tmp_path: Path) -> None:
-    """If the reply to the first question is no verdict, the user is told before anything is trained."""
-    said: list[str] = []
-    with serving(JudgeServer(lambda _, __: "As a \033[31mpoet, I cannot.")) as server:
-        asking(suite(server.url), tmp_path, said).try_out()
-    assert "no verdict" in said[1]
+def test_a_judge_that_gives_no_verdict_is_a_mistake(tmp_path: Path) -> None:
+    """If the reply to the first question is no verdict, `try_out` raises an error before anything is trained."""
+    with serving(JudgeServer(lambda _, __: "As a poet, I cannot.")) as server:
+        tried = asking(suite(server.url), tmp_path)
+        with pytest.raises(UsageError, match="nothing was trained: the judge replied with no verdict") as refused:
+            tried.try_out()
+    assert refused.value.remedy.startswith("Name another judge with --judge. Or leave out --judge")
 
 
 @pytest.mark.parametrize(
@@ -192,13 +193,14 @@ def test_a_killed_session_is_resumed_without_asking_twice(tmp_path: Path) -> Non
         child = programs.start((sys.executable, "-c", PROGRAM, server.url, str(tmp_path)))
         child.wait()
         server.delay = lambda _: 0.0
-        before, stored = len(server.bodies), len(asking(suite(server.url), tmp_path).opinions.replies)
-        asking(suite(server.url), tmp_path).about([record(seed, f"{seed}: {{}}") for seed in range(4)])
+        later = asking(suite(server.url), tmp_path)
+        stored = len(later.opinions.replies)
+        later.about([record(seed, f"{seed}: {{}}") for seed in range(4)])
     twice = {text for text, times in server.asked.items() if times > 1}
     assert len(arrived) >= 12
     assert twice & arrived == set()
     assert len(twice) <= 8
-    assert len(server.bodies) - before == 40 - stored
+    assert later.asked == 40 - stored
 
 
 def test_similar_texts_are_compared(tmp_path: Path) -> None:
@@ -216,18 +218,15 @@ def test_similar_texts_are_compared(tmp_path: Path) -> None:
         missing.try_out()
 
 
-def test_a_reply_without_a_verdict_is_asked_again_by_the_next_session(tmp_path: Path) -> None:
-    """A stored reply that holds no verdict is asked once more by each session, and a newer reply counts."""
-    server = JudgeServer(lambda _, __: "I would rather not say.")
+def test_a_reply_without_a_verdict_is_asked_for_once(tmp_path: Path) -> None:
+    """A reply without a verdict is stored, not asked for again by later sessions, and not repeated."""
+    server = JudgeServer(
+        lambda text, times: "I would rather not say." if 'says "1"' in text else follow_the_frame(text, times)
+    )
     with serving(server):
-        of = suite(server.url)
-        first = asking(of, tmp_path)
-        first.about([record(0)])
-        assert len(server.bodies) == 10
-        assert "no verdict" in score(CASES[0], "I say 0.", first.scoring).error
-        server.judge = follow_the_frame
+        of = suite(server.url, repeats=3)
         for _ in range(2):
-            later = asking(of, tmp_path)
-            later.about([record(0)])
-            assert len(server.bodies) == 20
-            assert score(CASES[0], "I say 0.", later.scoring).passed
+            found = asking(of, tmp_path)
+            found.about([record(0)])
+            assert "no verdict" in score(CASES[1], "I say 1.", found.scoring).error
+            assert sorted(server.asked.values()) == [1, *[3] * 9]

@@ -112,6 +112,16 @@ def test_a_reply_in_another_form_is_no_reply() -> None:
     assert found == [Unanswered(Question("question 0"), "the judge's endpoint replied without a message")]
 
 
+def test_a_message_without_content_is_an_empty_reply() -> None:
+    """A model that had no tokens left for its content has replied, and its tokens count."""
+    server = JudgeServer()
+    reply = {"choices": [{"message": {"content": None}}], "usage": {"prompt_tokens": 3, "completion_tokens": 512}}
+    server.reply = lambda _body, _key: (200, reply)  # type: ignore[method-assign]
+    with serving(server):
+        found, _ = asking(server, 1)
+    assert found == [Reply(Question("question 0").key, "", 3, 512)]
+
+
 def dripping() -> JudgeServer:
     return JudgeServer(lambda text, _: text, drips=True)
 
@@ -208,9 +218,13 @@ def test_a_proxy_gets_nothing_for_this_machine(monkeypatch: pytest.MonkeyPatch) 
     assert proxy.bodies == []
 
 
-def test_a_key_in_a_reply_is_masked() -> None:
-    """If the endpoint repeats the key in a reply, the stored text has not the key."""
-    with serving(JudgeServer(lambda _, __: f"your key is {KEY}.")) as server:
+ESCAPED = "".join(f"\\u{ord(sign):04X}" for sign in KEY)
+
+
+@pytest.mark.parametrize("written", [KEY, ESCAPED, ESCAPED.replace("\\", "\\\\"), KEY.replace("-", "\\u002d")])
+def test_a_key_in_a_reply_is_masked(written: str) -> None:
+    """If the endpoint repeats the key in a reply, also with JSON's escapes, the stored text has not the key."""
+    with serving(JudgeServer(lambda _, __: f"your key is {written}.")) as server:
         (found,), _ = asking(server, 1)
     assert isinstance(found, Reply)
     assert found.text == "your key is ***."

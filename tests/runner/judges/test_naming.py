@@ -126,3 +126,15 @@ def test_an_address_with_a_line_break_is_refused() -> None:
     """An address with a control character is refused, though the standard library would remove it."""
     with pytest.raises(UsageError, match="control character"):
         with_judge(suite(), "m@https://h/v1\n")
+
+
+@pytest.mark.parametrize("named", ["sk-0123456789@https://h/v1", "sk-0123456789", None])
+def test_a_name_that_is_the_key_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    """A key in the place of the model's name is a user's mistake, in the option and in the suite."""
+    monkeypatch.setenv("HARNESS_JUDGE_KEY", "sk-0123456789")
+    own = suite() if named else suite("{model: sk-0123456789}")
+    with pytest.raises(UsageError, match="name of the judge holds the key") as refused:
+        with_judge(own, named)
+    assert "sk-0123456789" not in f"{refused.value} {refused.value.remedy}"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
+import os
+import resource
+import signal
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.core.limited_process import LimitedProcess, LimitReachedError
 from harness.core.scores import Score
 from harness.core.suite import Assertion, Case, Message
-from harness.scoring import ASSERTION_TYPES, Scoring, score, unusable_code
-from harness.scoring.assertion_types.javascript import function_body, needs_node
+from harness.scoring import ASSERTION_TYPES, Scoring, broken_code, score, unusable_code
+from harness.scoring.assertion_types.javascript import CHILD, LIMITS, function_body, needs_node
 from tests.studies.promptfoo_javascript import own_pairs, verdict
 
 pytest.importorskip("quickjs", reason="needs the extra javascript")
@@ -51,13 +56,43 @@ def test_verdicts_are_those_of_promptfoo() -> None:
     ],
 )
 def test_an_overrun_ends_within_three_seconds(code: str) -> None:
-    """Endless loops, large objects and long calls of native code end within 3 seconds, and the answer has no score."""
+    """Endless loops, large objects and long calls of native code end within 3 s of processor time, without a score."""
     judged("true")  # starts the child process
-    began = time.monotonic()
+    began = _spent()
     found = judged(code)
-    assert time.monotonic() - began < 3
+    assert _spent() - began < 3
     assert found.value is None
     assert "the JavaScript took more than" in found.error or "MiB of memory" in found.error
+
+
+@pytest.mark.parametrize(
+    "bomb", ["new Uint8Array(2e9)", "(() => { const all = []; for (;;) all.push(new ArrayBuffer(3e7)); })()"]
+)
+def test_code_that_catches_its_lack_of_memory_gives_no_score(bomb: str) -> None:
+    """Code that needs too much memory has no score, whatever it returns, and the next answer has one."""
+    assert "128 MiB of memory" in judged(f"try {{ {bomb} }} catch {{ }}\nreturn true").error
+    assert judged("new Uint8Array(5e7).length").passed
+
+
+def _spent() -> float:
+    """Return the processor time of this process and of those that it started and that have ended."""
+    return sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def test_a_busy_machine_gives_the_same_scores() -> None:
+    """An answer gets its score also if the child process waits for longer than its limit of processor time."""
+    process = LimitedProcess(CHILD, replace(LIMITS, processor=0.2))
+    item = {"code": "return true", "name": None, "output": "", "context": {}, "find": False}
+    try:
+        process.work(None, [item])
+        assert process._child is not None
+        os.kill(process._child.pid, signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (process._child.pid, signal.SIGCONT)).start()
+        assert process.work(None, [item]) == [{"kind": "boolean", "value": True}]
+        with pytest.raises(LimitReachedError, match=r"took more than 0\.2 s of processor time"):
+            process.work(None, [item | {"code": "for (;;) {}"}])
+    finally:
+        process.close()
 
 
 def test_code_that_reached_a_limit_often_is_not_run_again() -> None:
@@ -93,6 +128,24 @@ def test_a_result_of_another_form_is_no_score(grade: str) -> None:
     found = judged(f"({grade})")
     assert found.value is None
     assert "cannot be read" in found.error
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("return output === 'a'", "is no JavaScript: SyntaxError: unexpected token in expression: 'return' (line 1)\n"),
+        ("const a = 1;\nreturn a +;", "(line 2)\nCorrect the code."),
+        ("file://a.js", "is no JavaScript"),
+        ("}); for (;;) {} (function () {", ""),
+        ("const a = 1;\nreturn a;", ""),
+    ],
+)
+def test_broken_code_is_found_without_running_it(value: str, words: str) -> None:
+    """Code that is no program is described with a remedy, and what is compiled does not run."""
+    found = broken_code([Assertion("javascript", value)], lambda _: "module.exports = (output => {")
+    assert words in found
+    assert bool(found) is bool(words)
+    assert ("without `return`" in found) is value.startswith("return")
 
 
 def test_code_runs_only_with_permission() -> None:

@@ -67,6 +67,13 @@ def test_what_is_no_verdict_gives_no_score(reply: str) -> None:
     assert "judge" in judged(reply, RUBRIC).error
 
 
+def test_a_key_in_a_stored_reason_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that was stored with the key, as JSON's escapes, gives a reason without it."""
+    monkeypatch.setenv("HARNESS_JUDGE_KEY", "geheim-geheim")
+    escaped = "".join(f"\\u{ord(sign):04x}" for sign in "geheim-geheim")
+    assert judged(f'{{"reason": "by {escaped}", "pass": true}}', RUBRIC).checks[0].reason == "judge: by ***"
+
+
 def test_a_negated_verdict_is_inverted() -> None:
     """`not-llm-rubric` passes where the judge says that the criterion does not hold."""
     assert judged('{"pass": false, "score": 0}', Assertion("llm-rubric", "is rude", negated=True)).passed
