@@ -101,6 +101,9 @@ def _conflict_of_options(scheduler: Scheduler, given: Mapping[str, Any], rate: f
         example = f"lr_scheduler_kwargs: {{{needed[-1]}: {0.1 if OPTIONS[needed[-1]].kind is float else 10}}}"
         what = f"the scheduler {scheduler} needs {'the option' if len(needed) == 1 else 'one of the options'}"
         return f"{what} {' or '.join(needed)}", f"Write {example}. {apart}"
+    if given.get("min_lr", 0) > rate:
+        what = f"min_lr {given['min_lr']:g} is above the learning rate {rate:g}, so that the rate would rise"
+        return what, "Lower min_lr, or raise the learning rate."
     if scheduler is Scheduler.POLYNOMIAL and rate <= given.get("lr_end", _LR_END):
         end = f"{given.get('lr_end', _LR_END):g}"
         return f"the learning rate {rate:g} is not above the end of the schedule, {end}", "Raise it, or lower lr_end."

@@ -278,6 +278,10 @@ def test_layers_have_one_spelling() -> None:
             "settings: {scheduler: polynomial}\naxes: {learning_rate: 1e-7}",
             "1e-07 is not above the end",
         ),
+        (
+            "settings: {lr_scheduler_kwargs: {min_lr: 1e-2}}\naxes: {scheduler: cosine_with_min_lr}",
+            "min_lr 0.01 is above the learning rate 0.0002",
+        ),
         ("axes: {layers_to_transform: [[0]]}", "layers_to_transform needs names of target modules"),
         ("settings: {layers_to_transform: [-1]}", "layers_to_transform: expected a list of numbers of layers"),
         ("axes: {layers_to_transform: [0, 1]}", "layers_to_transform: expected a list of numbers of layers"),
