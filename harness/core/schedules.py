@@ -88,6 +88,11 @@ def conflict(settings: Settings) -> tuple[str, str] | None:
     if settings.layers_to_transform and isinstance(settings.target_modules, str):
         what = f"layers_to_transform needs names of target modules, and target_modules is {settings.target_modules}"
         return what, "List the names: target_modules: [q_proj, v_proj]."
+    if settings.packing and settings.scheduler is Scheduler.WARMUP_STABLE_DECAY:
+        what = (
+            "warmup_stable_decay cannot be combined with packing: how many rows packing leaves, and so how many steps"
+        )
+        return f"{what} num_decay_steps can have, is known only in the training", "Set packing: false, or use cosine."
     return _conflict_of_options(settings.scheduler, dict(settings.lr_scheduler_kwargs), settings.learning_rate)
 
 

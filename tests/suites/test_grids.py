@@ -282,6 +282,10 @@ def test_layers_have_one_spelling() -> None:
             "settings: {lr_scheduler_kwargs: {min_lr: 1e-2}}\naxes: {scheduler: cosine_with_min_lr}",
             "min_lr 0.01 is above the learning rate 0.0002",
         ),
+        (
+            "settings: {scheduler: warmup_stable_decay, packing: true}\nrows: [{lr_scheduler_kwargs: {num_decay_steps: 1}}]",
+            "warmup_stable_decay cannot be combined with packing",
+        ),
         ("axes: {layers_to_transform: [[0]]}", "layers_to_transform needs names of target modules"),
         ("settings: {layers_to_transform: [-1]}", "layers_to_transform: expected a list of numbers of layers"),
         ("axes: {layers_to_transform: [0, 1]}", "layers_to_transform: expected a list of numbers of layers"),

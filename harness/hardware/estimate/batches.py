@@ -94,7 +94,7 @@ def updates(settings: Settings, rows: int) -> int:
 def check_steps(suite: Suite, plan: Plan) -> None:
     """Check that warmup and `num_decay_steps` of each schedule fit into the steps of the training.
 
-    transformers would begin in the middle of the decay. With packing, the number of steps is not known.
+    transformers would begin in the middle of the decay. A grid cannot combine `num_decay_steps` and packing.
 
     Raises:
         GridError: they do not fit.
@@ -104,7 +104,7 @@ def check_steps(suite: Suite, plan: Plan) -> None:
         steps = updates(settings, len(suite.examples) + settings.rehearsal)
         warmup = math.ceil(settings.warmup * (steps if settings.warmup < 1 else 1))
         decay = dict(settings.lr_scheduler_kwargs).get("num_decay_steps", 0)
-        if decay and not settings.packing and warmup + int(decay) > steps:
+        if decay and warmup + int(decay) > steps:
             what = f"{warmup} of warmup and {decay} of decay are more than the {steps} steps of the training"
             remedy = f"Write num_decay_steps: {max(0, steps - warmup)} or less, or raise epochs."
             place = Place(str(Path(suite.folder) / "grids" / f"{plan.grid}.yaml"))
