@@ -285,7 +285,7 @@ def test_layers_have_one_spelling() -> None:
             "min_lr 0.01 is above the learning rate 0.0002",
         ),
         (
-            "settings: {scheduler: warmup_stable_decay, lr_scheduler_kwargs: {num_decay_steps: 1}}\naxes: {packing: true}",
+            "rows: [{packing: true, scheduler: warmup_stable_decay, lr_scheduler_kwargs: {num_decay_steps: 1}}]",
             "warmup_stable_decay cannot be combined with packing",
         ),
         (
