@@ -155,10 +155,11 @@ def test_a_missing_package_is_named() -> None:
     assert "pip install wandb" in caught.value.remedy
 
 
-def test_the_command_refuses_an_unknown_tracker(capsys: pytest.CaptureFixture[str]) -> None:
-    """`harness run --track` with an unknown tracker exits with 2, before the suite is read."""
-    assert main(["run", "suites/workshop", "--track", "mlflow"]) == 2
-    assert "unknown tracker 'mlflow'" in capsys.readouterr().err
+@pytest.mark.parametrize("given", ["mlflow", ""])
+def test_the_command_refuses_an_unknown_tracker(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`harness run --track` with an unknown tracker, or an empty name, exits with 2, before the suite is read."""
+    assert main(["run", "suites/workshop", "--track", given]) == 2
+    assert f"unknown tracker {given!r}" in capsys.readouterr().err
 
 
 # --- with the trackers' own packages -----------------------------------------------------------------------------
