@@ -260,8 +260,9 @@ def bounds(of: Moments, level: float) -> tuple[Floats, Floats]:
                 np.where(end <= 1, np.fmax(high, end), high),
             )
         high = np.fmax(high, (middle + np.sqrt(middle**2 - 4 * (ratio**2 + width - more))) / 2)
+        impossible = 1 - high < np.minimum(-1, 1 - 1 / of.base)
     none = of.base <= 0
-    return np.where(none, -np.inf, 1 - high), np.where(none, np.inf, 1 - low)
+    return np.where(none | impossible, -np.inf, 1 - high), np.where(none, np.inf, 1 - low)
 
 
 # --- counting ----------------------------------------------------------------------------------------------------
