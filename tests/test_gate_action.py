@@ -90,6 +90,12 @@ def test_broken_input_is_named(blessed: Path, later: Results | None, variables: 
     assert not (blessed / "pwned").exists()
 
 
+def test_the_suite_is_never_read_as_an_option(blessed: Path) -> None:
+    """A suite whose name looks like an option of `harness run` is a folder that does not exist."""
+    done, _ = act(blessed, None, SUITE="--help")
+    assert "::error title=harness run failed with exit code 2::" in done.stdout
+
+
 def test_a_comment_is_added_to_the_pull_request(blessed: Path) -> None:
     """With `comment`, `gh pr comment` gets the verdict. If that fails, a warning says so, and the verdict stands."""
     command = blessed / "gh/gh"

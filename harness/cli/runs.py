@@ -44,7 +44,7 @@ def run_models(
     for model in models:
         own = replace(request, model=model)
         with Display(quiet=quiet) as display:
-            listeners: list[Listener] = [display, *([trackers.listener(track, display)] if track else [])]
+            listeners: list[Listener] = [display, *([] if track is None else [trackers.listener(track, display)])]
             store, results = benchmark.run(own, executor(display.show if verbose else None), listeners)
         done.append((store, results))
         failures += benchmark.failures(results, store.root)

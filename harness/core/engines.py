@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from harness.core.settings import Settings, fusible
+
 
 class Engine(StrEnum):
     """The code that trains the adapters of a run; the values are those of `--engine`."""
@@ -19,6 +21,10 @@ class Engine(StrEnum):
     def alone(self) -> Engine:
         """The engine to use for a trial that is trained alone: REFERENCE instead of FUSED, else this engine."""
         return Engine.REFERENCE if self is Engine.FUSED else self
+
+    def that_trains(self, settings: Settings) -> Engine:
+        """Return this engine or, if it is FUSED and cannot train these settings, REFERENCE."""
+        return self if fusible(settings) else self.alone
 
 
 RECIPES = {Engine.REFERENCE: 2, Engine.FUSED: 2}

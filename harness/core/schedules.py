@@ -88,6 +88,9 @@ def conflict(settings: Settings) -> tuple[str, str] | None:
     if settings.layers_to_transform and isinstance(settings.target_modules, str):
         what = f"layers_to_transform needs names of target modules, and target_modules is {settings.target_modules}"
         return what, "List the names: target_modules: [q_proj, v_proj]."
+    if settings.packing and settings.scheduler is Scheduler.WARMUP_STABLE_DECAY:
+        what = "warmup_stable_decay cannot be combined with packing, because num_decay_steps must fit into the steps, "
+        return f"{what}and only the training finds out how many packing leaves", "Set packing: false."
     return _conflict_of_options(settings.scheduler, dict(settings.lr_scheduler_kwargs), settings.learning_rate)
 
 
@@ -97,10 +100,15 @@ def _conflict_of_options(scheduler: Scheduler, given: Mapping[str, Any], rate: f
     if unknown := [name for name in given if name not in taken]:
         known = f"It takes {', '.join(taken)}." if taken else "It takes none."
         return f"the scheduler {scheduler} has no option {unknown[0]}", f"{known} {apart}"
-    if needed and sum(name in given for name in needed) != 1:
+    if len(needed) > 1 and all(name in given for name in needed):
+        return f"the scheduler {scheduler} takes {' or '.join(needed)}, not both", f"Remove {needed[0]}."
+    if needed and not any(name in given for name in needed):
         example = f"lr_scheduler_kwargs: {{{needed[-1]}: {0.1 if OPTIONS[needed[-1]].kind is float else 10}}}"
         what = f"the scheduler {scheduler} needs {'the option' if len(needed) == 1 else 'one of the options'}"
         return f"{what} {' or '.join(needed)}", f"Write {example}. {apart}"
+    if given.get("min_lr", 0) > rate:
+        what = f"min_lr {given['min_lr']:g} is above the learning rate {rate:g}, so that the rate would rise"
+        return what, "Lower min_lr, or raise the learning rate."
     if scheduler is Scheduler.POLYNOMIAL and rate <= given.get("lr_end", _LR_END):
         end = f"{given.get('lr_end', _LR_END):g}"
         return f"the learning rate {rate:g} is not above the end of the schedule, {end}", "Raise it, or lower lr_end."

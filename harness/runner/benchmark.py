@@ -29,7 +29,7 @@ from harness.runner.listeners.protocol import Listener, Listeners
 from harness.runner.listeners.sync import SyncListener
 from harness.runner.listeners.trial_names import ReadableNames, trial_names
 from harness.runner.planned_trials import all_trials, confirmation_trials
-from harness.runner.preparation import prepare, run_directory
+from harness.runner.preparation import engine_notice, prepare, run_directory
 from harness.runner.race import Ask, run_race
 from harness.runner.rehearsal import known_answers, rehearse
 from harness.runner.request import Request
@@ -53,7 +53,7 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     user = Listeners(tuple(listeners))
     manifest = prepare(request, lambda message: _notify(user, [message]), executor.gpu)
     _notify(user, [*manifest.suite.notices, *notices(manifest.adapters, manifest.model)])
-    _notify(user, filter(None, [naming.notice(manifest.suite)]))
+    _notify(user, filter(None, [naming.notice(manifest.suite), engine_notice(manifest)]))
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
     with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):

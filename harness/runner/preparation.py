@@ -14,9 +14,10 @@ from harness.core.hashing import digest
 from harness.core.model import ModelRef
 from harness.core.rehearsal import DECODING
 from harness.core.run import RunManifest
-from harness.core.settings import Plan, fusible
+from harness.core.settings import Plan, fusible, unfusible
 from harness.core.suite import Assertion, Case, Split, Suite
 from harness.core.turn_tokens import TurnTokens, token_key
+from harness.core.wording import listed
 from harness.hardware.environment import machine, provenance, stack_versions
 from harness.hardware.estimate.batches import check_steps
 from harness.hardware.gpu import Gpu, gpu
@@ -116,6 +117,16 @@ def engine_of(requested: Engine, plan: Plan) -> Engine:
         return requested
     bases = [trial.settings.quantization for trial in plan.trials if fusible(trial.settings)]
     return Engine.FUSED if any(bases.count(base) > 1 for base in set(bases)) else Engine.REFERENCE
+
+
+def engine_notice(manifest: RunManifest) -> str:
+    """Return which variants of a run with the fused engine the reference engine trains, and why; empty if none."""
+    others = [each for each in manifest.plan.variants if manifest.engine.that_trains(each.settings) != manifest.engine]
+    if not others:
+        return ""
+    names = listed(dict.fromkeys(name for each in others for name in unfusible(each.settings)))
+    which = listed([each.name for each in others], most=5)
+    return f"The reference engine trains {which}, because the fused engine does not support {names}."
 
 
 def _check_tokens(suite: Suite, plan: Plan, model: ModelRef) -> TurnTokens | None:

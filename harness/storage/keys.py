@@ -13,7 +13,7 @@ from harness.core.measurement import Shortage
 from harness.core.model import AdapterRef, ModelRef
 from harness.core.names import BASE, REHEARSAL
 from harness.core.rehearsal import RehearsalAnswers, RehearsalRow, draw
-from harness.core.settings import Quantization, Settings, fusible
+from harness.core.settings import Quantization, Settings
 from harness.core.suite import Case, Suite
 
 _QUANTISERS = ("torch", "transformers", "bitsandbytes")
@@ -79,7 +79,7 @@ class Setup:
 
     def engine_of(self, settings: Settings) -> Engine:
         """Return the run's engine or, if the run's engine is FUSED and cannot train these settings, REFERENCE."""
-        return self.engine if fusible(settings) else self.engine.alone
+        return self.engine.that_trains(settings)
 
     def saved_base(self, quantization: Quantization) -> str:
         """Return the key of the quantised base model in the cache.

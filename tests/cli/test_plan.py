@@ -140,3 +140,28 @@ def test_a_decay_that_is_longer_than_the_training_is_one_error(
     error = error_of(capsys, command, "small")
     assert "grids/quick.yaml: r=4: 1 of warmup and 4 of decay are more than the 4 steps of the training" in error
     assert "Write num_decay_steps: 3 or less" in error
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("warmup: 5", "5 of warmup are more than the 4 steps of the training\nWrite warmup: 4 or less"),
+        ("warmup: 5, packing: true", "5 of warmup are more than the 4 steps of the training"),
+        (
+            "warmup: 4, scheduler: warmup_stable_decay, lr_scheduler_kwargs: {num_decay_steps: 1}",
+            "Write warmup: 0 and num_decay_steps: 4 or less",
+        ),
+        (
+            "warmup: 1, scheduler: cosine_with_restarts, lr_scheduler_kwargs: {num_cycles: 4}",
+            "num_cycles: 4 are more restarts than the 3 steps after warmup\nWrite num_cycles: 3 or less",
+        ),
+    ],
+)
+def test_phases_of_a_schedule_that_do_not_fit_are_an_error(
+    capsys: pytest.CaptureFixture[str], here: Path, settings: str, message: str
+) -> None:
+    """Warmup, decay or restarts for which the training has too few steps are refused, with values that fit."""
+    text = f"settings: {{epochs: 2, batch_size: 2, {settings}}}\naxes: {{rank: 4}}\n"
+    (here / "small" / "grids" / "quick.yaml").write_text(text, encoding="utf-8")
+    error = error_of(capsys, "validate", "small")
+    assert all(line in error for line in message.splitlines())

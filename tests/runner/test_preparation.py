@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.core.engines import Engine
 from harness.core.errors import SuiteError
 from harness.core.hashing import digest
-from harness.runner.preparation import _content, prepare
+from harness.runner.preparation import _content, engine_notice, prepare
 from harness.runner.request import Request
 from tests.support.suite_texts import CASE, ROW, suite
 
@@ -46,3 +48,12 @@ def test_errors_name_the_file_of_the_suite(tmp_path: Path) -> None:
     (tmp_path / "pets" / "train.jsonl").unlink()
     with pytest.raises(SuiteError, match=r"pets/promptfooconfig\.yaml: the suite has no training rows"):
         prepare(Request(suite=file))
+
+
+def test_a_run_says_which_variants_the_fused_engine_leaves_to_the_other(tmp_path: Path) -> None:
+    """With `--engine fused`, a notice names the variants that the reference engine trains, and why."""
+    request = write(tmp_path / "pets", suite=f"tests:\n{CASE}\n")
+    (tmp_path / "pets/grids/quick.yaml").write_text("rows: [{rank: 4}, {name: d, use_dora: true}]", encoding="utf-8")
+    notice = engine_notice(prepare(replace(request, engine=Engine.FUSED)))
+    assert notice == "The reference engine trains d, because the fused engine does not support use_dora."
+    assert engine_notice(prepare(replace(request, engine=Engine.REFERENCE))) == ""

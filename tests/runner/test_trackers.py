@@ -106,6 +106,15 @@ def test_a_tracker_gets_what_the_records_hold(tmp_path: Path) -> None:
     assert rates == [[1.0] * 4, [0.5] * 4, [1.0] * 4]
 
 
+def test_a_tracker_gets_the_engine_that_trained() -> None:
+    """In a run with the fused engine, a trial with DoRA has the engine that trained it."""
+    dora = replace(RECORDS[1], settings=replace(VARIANT.settings, use_dora=True))
+    results = replace(RESULTS, run=replace(RESULTS.run, engine=Engine.FUSED))
+    records = {(each.split, each.trial): each for each in (RECORDS[0], dora, RECORDS[2])}
+    found = [trial.config["engine"] for trial in trackers.tracked_trials(results, records)]
+    assert found == ["fused", "reference", "fused"]
+
+
 def test_pass_rates_by_epoch_are_at_the_ends_of_epochs(tmp_path: Path) -> None:
     """With a timeline, the steps that end an epoch have the pass rates of the variant after that epoch."""
     client = Fake()
@@ -155,10 +164,11 @@ def test_a_missing_package_is_named() -> None:
     assert "pip install wandb" in caught.value.remedy
 
 
-def test_the_command_refuses_an_unknown_tracker(capsys: pytest.CaptureFixture[str]) -> None:
-    """`harness run --track` with an unknown tracker exits with 2, before the suite is read."""
-    assert main(["run", "suites/workshop", "--track", "mlflow"]) == 2
-    assert "unknown tracker 'mlflow'" in capsys.readouterr().err
+@pytest.mark.parametrize("given", ["mlflow", ""])
+def test_the_command_refuses_an_unknown_tracker(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`harness run --track` with an unknown tracker, or an empty name, exits with 2, before the suite is read."""
+    assert main(["run", "suites/workshop", "--track", given]) == 2
+    assert f"unknown tracker {given!r}" in capsys.readouterr().err
 
 
 # --- with the trackers' own packages -----------------------------------------------------------------------------

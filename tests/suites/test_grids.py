@@ -241,6 +241,8 @@ def test_layers_have_one_spelling() -> None:
         ("axes: {seed: [1]}", 'quick.yaml:1:8: unknown key "seed"'),
         ("axs: {rank: [1]}", 'unknown key "axs"\nDid you mean "axes"?'),
         ("settings: {lerning_rate: 1}\naxes: {rank: 2}", 'quick.yaml:1:12: unknown key "lerning_rate"'),
+        ("axes: {lr_scheduler_type: [cosine]}", 'unknown key "lr_scheduler_type"\nDid you mean "scheduler"?'),
+        ("rows: [{num_train_epochs: 2}]", 'unknown key "num_train_epochs"\nDid you mean "epochs"?'),
         ("axes: {rank: [2, 0]}", "quick.yaml:1:18: rank: should be greater than or equal to 1, found 0"),
         ("axes: {rank: 1.5}", "quick.yaml:1:14: rank: expected a whole number, found 1.5"),
         ("axes: {rank: true}", "rank: expected a whole number, found true"),
@@ -278,6 +280,18 @@ def test_layers_have_one_spelling() -> None:
         (
             "settings: {scheduler: polynomial}\naxes: {learning_rate: 1e-7}",
             "1e-07 is not above the end",
+        ),
+        (
+            "settings: {lr_scheduler_kwargs: {min_lr: 1e-2}}\naxes: {scheduler: cosine_with_min_lr}",
+            "min_lr 0.01 is above the learning rate 0.0002",
+        ),
+        (
+            "rows: [{packing: true, scheduler: warmup_stable_decay, lr_scheduler_kwargs: {num_decay_steps: 1}}]",
+            "warmup_stable_decay cannot be combined with packing",
+        ),
+        (
+            "settings: {lr_scheduler_kwargs: {min_lr: 0, min_lr_rate: 0}}\naxes: {scheduler: cosine_with_min_lr}",
+            "takes min_lr or min_lr_rate, not both\nRemove min_lr.",
         ),
         ("axes: {layers_to_transform: [[0]]}", "layers_to_transform needs names of target modules"),
         ("settings: {layers_to_transform: [-1]}", "layers_to_transform: expected a list of numbers of layers"),

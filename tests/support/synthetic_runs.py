@@ -9,6 +9,7 @@ from typing import Annotated
 
 from harness.analysis.aggregate import assemble
 from harness.core.answers import Answer
+from harness.core.engines import Engine
 from harness.core.formats import FORMAT
 from harness.core.machine import Machine, Provenance
 from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
@@ -95,7 +96,7 @@ def manifest(
         False, on or machine(),
     )  # fmt: skip
     plan = Plan("quick", tuple(variants), tuple(seeds), trials)
-    return RunManifest(FORMAT, suite, plan, model, "reference", (100, 101), facts, "feedface" * 8)
+    return RunManifest(FORMAT, suite, plan, model, Engine.REFERENCE, (100, 101), facts, "feedface" * 8)
 
 
 def cost(phase: Phase, seconds: float, on: Machine | None = None, peak: int = 900 * MIB) -> PhaseCost:

@@ -22,8 +22,8 @@ failed() {
 # While it trains, a line of the log that looks like a command of GitHub Actions is text.
 token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 echo "::stop-commands::$token"
-harness run "$SUITE" --grid "$GRID" --model "$MODEL" --engine "$ENGINE" --confirm-seeds 0 --output "$run" \
-    "${code_allowed[@]}" 2> >(tee "$folder/errors.txt" >&2)
+harness run --grid "$GRID" --model "$MODEL" --engine "$ENGINE" --confirm-seeds 0 --output "$run" \
+    "${code_allowed[@]}" -- "$SUITE" 2> >(tee "$folder/errors.txt" >&2)
 code=$?
 wait
 echo "::$token::"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, TypeVar, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
 
@@ -21,6 +21,8 @@ class Form(BaseModel):
     """The base of all forms: unknown keys are mistakes, and text and numbers are not converted to each other."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=False)
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """Names that other programs have for keys of the form, each with the key. They are suggested, not accepted."""
 
 
 def as_written(value: Any) -> Any:
@@ -88,8 +90,11 @@ def _problem(form: type[BaseModel], document: Document, problem: Any) -> Harness
     location = problem["loc"]
     name = str(location[-1]) if location else ""
     if problem["type"] == "extra_forbidden":
-        known = _keys(form, location[:-1])
-        return document.wrong(f"unknown key {shown(name)}", nearest(name, known), location, key=True)
+        inner = _form_at(form, location[:-1])
+        known = [info.alias or key for key, info in inner.model_fields.items()]
+        meant = getattr(inner, "other_names", {}).get(name)
+        remedy = nearest(meant if meant in known else name, known)
+        return document.wrong(f"unknown key {shown(name)}", remedy, location, key=True)
     if problem["type"] == "missing":
         return document.wrong(f'"{name}" is missing', f'Add "{name}: ...".', location)
     if problem["type"] in ("enum", "literal_error"):
@@ -144,14 +149,14 @@ def _found(value: Any) -> str:
     return shown(value)
 
 
-def _keys(form: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Return the keys that the form accepts at a location."""
+def _form_at(form: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
+    """Return the form of the mapping at a location."""
     current: type[BaseModel] = form
     for part in location:
         for name, info in current.model_fields.items():
             if part == (info.alias or name):
                 current = _model_in(info.annotation) or current
-    return [info.alias or name for name, info in current.model_fields.items()]
+    return current
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import GridError, Place
-from harness.core.settings import Plan, Settings
+from harness.core.settings import Plan, Scheduler, Settings
 from harness.core.suite import Suite
+from harness.core.wording import plural
 
 
 @dataclass(frozen=True)
@@ -92,23 +93,41 @@ def updates(settings: Settings, rows: int) -> int:
 
 
 def check_steps(suite: Suite, plan: Plan) -> None:
-    """Check that warmup and `num_decay_steps` of each schedule fit into the steps of the training.
+    """Check that warmup, `num_decay_steps` and restarts of each schedule fit into the steps of the training.
 
-    transformers would begin in the middle of the decay. With packing, the number of steps is not known.
+    With packing, the training has at most as many steps as without, which are counted here.
 
     Raises:
         GridError: they do not fit.
     """
     for variant in plan.variants:
-        settings = variant.settings
-        steps = updates(settings, len(suite.examples) + settings.rehearsal)
-        warmup = math.ceil(settings.warmup * (steps if settings.warmup < 1 else 1))
-        decay = dict(settings.lr_scheduler_kwargs).get("num_decay_steps", 0)
-        if decay and not settings.packing and warmup + int(decay) > steps:
-            what = f"{warmup} of warmup and {decay} of decay are more than the {steps} steps of the training"
-            remedy = f"Write num_decay_steps: {max(0, steps - warmup)} or less, or raise epochs."
+        steps = updates(variant.settings, len(suite.examples) + variant.settings.rehearsal)
+        if found := _does_not_fit(variant.settings, steps):
+            what, remedy = found
             place = Place(str(Path(suite.folder) / "grids" / f"{plan.grid}.yaml"))
-            raise GridError(f"{variant.name}: {what}", remedy=remedy, place=place)
+            raise GridError(f"{variant.name}: {what}", remedy=f"{remedy}, or raise epochs.", place=place)
+
+
+def _does_not_fit(settings: Settings, steps: int) -> tuple[str, str] | None:
+    """Return which phases of a schedule have more steps than the training, and the remedy; None if they fit."""
+    warmup = math.ceil(settings.warmup * (steps if settings.warmup < 1 else 1))
+    options, training = dict(settings.lr_scheduler_kwargs), f"{plural(steps, 'step')} of the training"
+    decay, cycles = int(options.get("num_decay_steps", 0)), options.get("num_cycles", 1)
+    if warmup > steps:
+        return f"{warmup} of warmup are more than the {training}", f"Write warmup: {steps} or less"
+    left = steps - warmup
+    if decay > left:
+        # transformers would begin in the middle of the decay
+        remedy = (
+            f"Write num_decay_steps: {left} or less"
+            if left
+            else f"Write warmup: 0 and num_decay_steps: {steps} or less"
+        )
+        return f"{warmup} of warmup and {decay} of decay are more than the {training}", remedy
+    if settings.scheduler is Scheduler.COSINE_WITH_RESTARTS and float(cycles) > max(1, left):
+        what = f"num_cycles: {cycles:g} are more restarts than the {plural(left, 'step')} after warmup"
+        return what, f"Write num_cycles: {max(1, left)} or less"
+    return None
 
 
 def expected_longest(lengths: Sequence[int], size: int) -> float:

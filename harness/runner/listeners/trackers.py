@@ -148,7 +148,8 @@ def _tracked(results: Results, record: TrialRecord, outcome: Outcome) -> Tracked
     config = {
         **({key: plain(value) for key, value in record.settings.as_dict().items()} if record.settings else {}),
         "variant": outcome.name, "seed": record.seed, "split": record.split.value, "trial": record.trial,
-        "suite": run.suite.name, "grid": run.plan.grid, "model": run.model.name, "engine": str(run.engine),
+        "suite": run.suite.name, "grid": run.plan.grid, "model": run.model.name,
+        "engine": str(run.engine.that_trains(record.settings) if record.settings else run.engine),
         "device": machine.device, "compute_dtype": machine.compute_dtype, "basis": record.basis.value,
         "status": record.status.value, "message": one_line(record.message, _LENGTH), "chosen": chosen,
         "confirmation": choice.confirmation.finding.value if chosen and choice.confirmation else None,

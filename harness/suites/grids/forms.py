@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
@@ -198,6 +199,14 @@ def _range(axis: Axis) -> Any:
     return Annotated[made, AfterValidator(_ordered)] | None
 
 
+class _SettingsByName(Form):
+    """The base of forms whose keys are settings."""
+
+    other_names: ClassVar[Mapping[str, str]] = {
+        axis.sft or axis.lora: axis.name for axis in AXES.values() if axis.sft or axis.lora
+    }
+
+
 # The models are generated from the table `AXES`, so that settings, rows and axes cannot differ.
 _SETTINGS: dict[str, Any] = {axis.name: (_value(axis), axis.default) for axis in AXES.values()}
 
@@ -217,9 +226,9 @@ _AXES: dict[str, Any] = {
 _NAMED: dict[str, Any] = {
     "name": (Annotated[Line, AfterValidator(_free)], Field(default="", description="Name of the variant in reports."))
 }
-SettingsForm: Any = create_model("Settings", __base__=Form, **_SETTINGS)
+SettingsForm: Any = create_model("Settings", __base__=_SettingsByName, **_SETTINGS)
 RowForm: Any = create_model("Row", __base__=SettingsForm, **_NAMED)
-AxesForm: Any = create_model("Axes", __base__=Form, **_AXES)
+AxesForm: Any = create_model("Axes", __base__=_SettingsByName, **_AXES)
 _GRID: dict[str, Any] = {
     "description": (Text, ""),
     "about": (
@@ -257,7 +266,7 @@ _GRID: dict[str, Any] = {
 _RANGES: dict[str, Any] = {
     axis.name: (_range(axis), None) for axis in AXES.values() if axis.kind in (int, float) and axis.name != "alpha"
 }
-RangesForm: Any = create_model("Ranges", __base__=Form, **_RANGES)
+RangesForm: Any = create_model("Ranges", __base__=_SettingsByName, **_RANGES)
 _SEARCH: dict[str, Any] = {
     "trials": (
         Annotated[int, Field(ge=1, le=1000)],
