@@ -66,7 +66,8 @@ def test_dora_is_refused_by_its_variant_before_anything_is_exported(
     kind: str, trained_run: RunStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A variant with DoRA is refused by name, with the target that takes it, before others are exported."""
-    run = RunStore(Path(shutil.copytree(trained_run.root, tmp_path / "run")))
+    without = shutil.ignore_patterns("exports")  # those of other tests of the same run
+    run = RunStore(Path(shutil.copytree(trained_run.root, tmp_path / "run", ignore=without)))
     found = run.manifest()
     first = found.plan.variants[0]
     dora = replace(first, settings=replace(first.settings, use_dora=True))
