@@ -86,7 +86,7 @@ def test_the_recommended_base_is_marked_with_its_reason() -> None:
 def test_the_command_of_a_run_has_no_output_directory() -> None:
     """The command that made a run is shown without `--output` and its directory."""
     (root, one), (other, two) = runs()
-    for given in ("harness run s --output '/root/my runs' --seed 1", "harness run s --output=/root/x --seed 1"):
+    for given in ("harness run s --output '/data/my runs' --seed 1", "harness run s --output=/data/x --seed 1"):
         asked = replace(one.run, provenance=replace(one.run.provenance, command=given))
         made = bases_page([(root, replace(one, run=asked)), (other, two)], "now")
         assert made.runs[0] == ("runs/one", "harness run s --seed 1")
