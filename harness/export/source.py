@@ -145,6 +145,11 @@ def check_mergeable(variant: Variant, remedy: str = "Export it with `--to adapte
         raise UsageError(what, remedy=remedy)
 
 
+def check_merged(source: Source, _options: object) -> None:
+    """`check_mergeable` as the check of a target whose every file needs it (`Exporter.check`)."""
+    check_mergeable(source.variant)
+
+
 def saved_base(source: Source) -> Path | None:
     """Path of the quantised base that the run was evaluated on; None if it is no longer in the cache."""
     run = source.run

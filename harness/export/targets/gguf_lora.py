@@ -22,7 +22,7 @@ from harness.export.export_record import precision_words, record_of, write_json
 from harness.export.llama_cpp import LORA_CONVERTER, Run, command, converter
 from harness.export.output_folders import RECORD, add, copy
 from harness.export.protocol import Exporter, ExportRequest
-from harness.export.source import Source, check_mergeable, check_weights
+from harness.export.source import Source, check_merged, check_weights
 from harness.export.targets.gguf import LLAMA_CPP, SHARED, base_name, llama_cli_command, run_for
 from harness.models.foreign_files import read_object
 from harness.storage.records import read_record
@@ -154,14 +154,10 @@ def _make(request: ExportRequest, options: GgufLoraOptions) -> str:
     return str(made)
 
 
-def _check(source: Source, _options: GgufLoraOptions) -> None:
-    check_mergeable(source.variant)
-
-
 EXPORTER = Exporter(
     ExportKind.GGUF_LORA,
     "the adapter as a small GGUF file, for llama.cpp with one file of the base model for all variants",
     GgufLoraOptions,
     _make,
-    _check,
+    check_merged,
 )

@@ -14,7 +14,7 @@ from harness.export.config_files import config_of, generation_config_of, plain_f
 from harness.export.export_record import precision_words, record_of, write_json
 from harness.export.output_folders import begin, commit, copy, existing, staging
 from harness.export.protocol import Exporter, ExportRequest, Mergeable, Merger, Printer, option
-from harness.export.source import Source, check_base, check_mergeable, saved_base
+from harness.export.source import Source, check_base, check_merged, saved_base
 
 SHARD_SIZE = 2_000_000_000
 """Largest size of one file in bytes. If an export was killed, at most one file must be written again."""
@@ -156,14 +156,10 @@ def _make(request: ExportRequest, options: MergeOptions) -> str:
     return str(export_merged(request, options, output=request.output))
 
 
-def _check(source: Source, _options: MergeOptions) -> None:
-    check_mergeable(source.variant)
-
-
 EXPORTER = Exporter(
     ExportKind.MERGED,
     "base model and adapter merged into one model; by default exactly the evaluated model",
     MergeOptions,
     _make,
-    _check,
+    check_merged,
 )

@@ -20,7 +20,7 @@ from harness.export.go_template import REMEDY, GoTemplate, first_difference, tra
 from harness.export.llama_cpp import check_binding, vocabulary
 from harness.export.output_folders import RECORD, add, begin, commit, existing
 from harness.export.protocol import Exporter, ExportRequest, option
-from harness.export.source import Source, check_mergeable
+from harness.export.source import Source, check_merged
 from harness.export.targets.gguf import QuantOptions, export_base, export_gguf
 from harness.export.targets.gguf_lora import export_gguf_lora
 from harness.models.conversation_tokens import Conversations
@@ -205,14 +205,10 @@ def _make(request: ExportRequest, options: OllamaOptions) -> str:
     return str(made)
 
 
-def _check(source: Source, _options: OllamaOptions) -> None:
-    check_mergeable(source.variant)
-
-
 EXPORTER = Exporter(
     ExportKind.OLLAMA,
     "a GGUF file for Ollama, with a Modelfile: template, system prompt and stop texts of the run",
     OllamaOptions,
     _make,
-    _check,
+    check_merged,
 )
