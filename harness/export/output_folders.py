@@ -65,9 +65,12 @@ def existing(final: Path, record: ExportRecord) -> bool:
 
 def _holds(path: Path, record: ExportRecord) -> bool:
     """Whether a file holds this record. The versions of libraries may differ."""
-    if not path.is_file():
-        return False
-    return replace(read_record(path, ExportRecord), versions={}) == replace(record, versions={})
+    return path.is_file() and _content(read_record(path, ExportRecord)) == _content(record)
+
+
+def _content(record: ExportRecord) -> ExportRecord:
+    """Return what decides the exported weights. Those of a base model by itself are the same for every suite."""
+    return replace(record, versions={}, suite=record.suite if record.training else "")
 
 
 def copy(files: Iterable[Path], folder: Path) -> None:
@@ -105,12 +108,9 @@ def add(file: Path, needed: int, record: ExportRecord, write: Callable[[Path], N
     Raises:
         StoreError: the disk has too little space, or the folder has another file of this name.
     """
-    described, digests = file.with_name(f"{file.name}.json"), _digests(file.parent)
-    if file.exists() and not _holds(described, record):
-        remedy = "Delete it, or name another directory with --output."
-        raise StoreError(f"{file} exists and is of another export", remedy=remedy)
-    if file.exists() and file.name in digests:
+    if added(file, record):
         return file
+    described, digests = file.with_name(f"{file.name}.json"), _digests(file.parent)
     if not file.exists():
         made = begin(file, needed)
         write(made / file.name)
@@ -121,6 +121,20 @@ def add(file: Path, needed: int, record: ExportRecord, write: Callable[[Path], N
     digests |= {path.name: file_digest(path) for path in (file, described)}
     write_text(file.with_name(MANIFEST), "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
     return file
+
+
+def added(file: Path, record: ExportRecord) -> bool:
+    """Whether `add` added this export already, and completely.
+
+    Raises:
+        StoreError: the folder has another file of this name.
+    """
+    if not file.exists():
+        return False
+    if not _holds(file.with_name(f"{file.name}.json"), record):
+        remedy = "Delete it, or name another directory with --output."
+        raise StoreError(f"{file} exists and is of another export", remedy=remedy)
+    return file.name in _digests(file.parent)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -18,8 +18,9 @@ from harness.engine.merging import merge
 from harness.export import llama_cpp
 from harness.export.export_record import record_of
 from harness.export.output_folders import RECORD
+from harness.export.protocol import EngineFunctions, ExportRequest
 from harness.export.source import Source
-from harness.export.targets.gguf import GgufRequest, base_to_gguf
+from harness.export.targets.gguf import GgufOptions, GgufRequest, base_to_gguf, export_base
 from harness.export.targets.gguf_lora import base_of, check_base_file, instructions, to_gguf_lora
 from harness.export.targets.merged import MergeRequest, merge_of, to_merged
 from harness.storage.manifest import MANIFEST, verify_manifest
@@ -87,6 +88,28 @@ def test_a_base_and_its_adapters_share_a_folder(trained_run: RunStore, tmp_path:
     changed = replace(source, run=replace(source.run, model=replace(source.model, digest="x")))
     with pytest.raises(StoreError, match="is of another export"):
         lora_of(changed, tmp_path, tools, run)
+
+
+def test_a_base_file_is_used_again(trained_run: RunStore, tmp_path: Path, tools: Path) -> None:
+    """A base file serves runs of every suite and is neither merged nor converted again, unless the weights differ."""
+    source, shared = source_of(trained_run), tmp_path / "shared"
+    merged = to_merged(source.bare, tmp_path, MergeRequest(), merge=merge, show_progress=lambda text: None)
+    wanted = GgufRequest(GgufType.F16, shared, tools)
+    base = base_to_gguf(source.bare, merged, tmp_path, wanted, run=Converter())
+
+    def merge_again(*given: Any, **more: Any) -> Any:
+        pytest.fail("merged again")
+
+    def again(source: Source) -> Path:
+        engine = EngineFunctions(merge_again, lambda model, adapter: None)
+        request = ExportRequest(Path("run"), trained_run, source, shared, engine, lambda text: None)
+        return export_base(request, GgufOptions(quant=GgufType.F16))
+
+    other = replace(source, run=replace(source.run, suite=replace(source.run.suite, name="other")))
+    assert again(other) == again(source) == base
+    changed = replace(source, run=replace(source.run, model=replace(source.model, digest="x")))
+    with pytest.raises(StoreError, match="is of another export"):
+        again(changed)
 
 
 def test_an_interrupted_conversion_is_repeated(trained_run: RunStore, tmp_path: Path, tools: Path) -> None:

@@ -14,10 +14,10 @@ from harness.core import programs
 from harness.core.errors import ExportError
 from harness.core.export import ExportKind, ExportRecord, GgufType, MergeMode
 from harness.export.llama_cpp import Run, check_binding, check_tokenizer, command, converter, installed
-from harness.export.output_folders import RECORD, add, begin, commit, existing
+from harness.export.output_folders import RECORD, add, added, begin, commit, existing
 from harness.export.protocol import Exporter, ExportRequest, option
 from harness.export.source import Source, check_mergeable
-from harness.export.targets.merged import MergeOptions, export_merged
+from harness.export.targets.merged import MergeOptions, export_merged, merged_record, mode_of
 from harness.storage.files import writing
 from harness.storage.records import read_record
 
@@ -104,7 +104,7 @@ def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *,
     run = run or command
     final = request.output or folder / f"{source.label}-gguf-{request.kind}"
     name = f"{source.suite_label}-{source.label}-{request.kind}.gguf"
-    record = _record_of(merged, request.kind, "The merged model")
+    record = _record_of(read_record(merged / RECORD, ExportRecord), request.kind, "The merged model")
     if existing(final, record):
         return final / name
     check_tools(source, request)
@@ -123,12 +123,19 @@ def base_to_gguf(source: Source, merged: Path, folder: Path, request: GgufReques
         ExportError: llama.cpp is not installed or does not support the model.
         StoreError: the disk is full, or the folder has another file of this name.
     """
-    record = _record_of(merged, request.kind, "The base model")
-    file = (request.output or folder / SHARED) / base_name(source, record.mode, request.kind)
+    file, record = _base_file(source, folder, request, read_record(merged / RECORD, ExportRecord))
+    if added(file, record):
+        return file
     check_tools(source, request)
     return add(
         file, _needed(merged, request.kind), record, lambda path: _convert(merged, path, request, run or command)
     )
+
+
+def _base_file(source: Source, folder: Path, request: GgufRequest, of: ExportRecord) -> tuple[Path, ExportRecord]:
+    """Where the file of a base model with the record `of` belongs, and the record of this file."""
+    file = (request.output or folder / SHARED) / base_name(source, of.mode, request.kind)
+    return file, _record_of(of, request.kind, "The base model")
 
 
 def base_name(source: Source, mode: MergeMode | None, kind: GgufType) -> str:
@@ -137,9 +144,8 @@ def base_name(source: Source, mode: MergeMode | None, kind: GgufType) -> str:
     return f"{source.model_label}-base-{weights}{kind}.gguf"
 
 
-def _record_of(merged: Path, kind: GgufType, what: str) -> ExportRecord:
-    """The record of a GGUF file that is made from a folder with a model."""
-    of = read_record(merged / RECORD, ExportRecord)
+def _record_of(of: ExportRecord, kind: GgufType, what: str) -> ExportRecord:
+    """The record of a GGUF file that is made from a model with the record `of`."""
     same = of.evaluated and kind is GgufType.F16
     before = of.note if kind is GgufType.F16 else f"Before that: {of.note[:1].lower()}{of.note[1:]}"
     note = f"{what} {_NOTES[kind]} {before}"
@@ -223,8 +229,17 @@ def export_gguf(request: ExportRequest, options: QuantOptions, *, output: Path |
 
 
 def export_base(request: ExportRequest, options: QuantOptions) -> Path:
-    """Convert the base model without the adapter as the command-line options say, and return the file's path."""
+    """Convert the base model without the adapter as the command-line options say, and return the file's path.
+
+    A file that an earlier export made of the same weights, also for another suite's run, is used as it is: the base is
+    not merged for it.
+    """
     bare, wanted = request.source.bare, GgufRequest(options.quant, request.output, options.llama_cpp)
+    of = merged_record(bare, mode_of(bare, options.mode), options.dtype)
+    file, record = _base_file(bare, request.folder, wanted, of)
+    if added(file, record):
+        request.show_progress(f"{file.name} is there already")
+        return file
     check_tools(bare, wanted)
     merged = export_merged(replace(request, source=bare), options, output=None)
     request.show_progress(_CONVERTING.format(options.quant))

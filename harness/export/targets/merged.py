@@ -59,12 +59,7 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
     """
     mode = mode_of(source, request.mode)
     final = request.output or folder / f"{source.label}-{mode}-{request.dtype}"
-    requantised = (
-        mode is MergeMode.NF4_EXACT
-        and source.run.provenance.machine.kind is not DeviceKind.CPU
-        and saved_base(source) is None
-    )
-    record = _merged_record(source, mode, request.dtype, requantised=requantised)
+    record = merged_record(source, mode, request.dtype)
     if existing(final, record):
         return final
     check_base(source)
@@ -122,7 +117,13 @@ def evaluated(source: Source, mode: MergeMode) -> bool:
     return source.quantised == (mode is MergeMode.NF4_EXACT)
 
 
-def _merged_record(source: Source, mode: MergeMode, dtype: str, *, requantised: bool) -> ExportRecord:
+def merged_record(source: Source, mode: MergeMode, dtype: str) -> ExportRecord:
+    """The record of the merged model, which need not exist yet."""
+    requantised = (
+        mode is MergeMode.NF4_EXACT
+        and source.run.provenance.machine.kind is not DeviceKind.CPU
+        and saved_base(source) is None
+    )
     same = evaluated(source, mode) and not requantised
     return record_of(source, ExportKind.MERGED, mode, dtype, same, _merged_note(source, mode, requantised))
 
