@@ -65,7 +65,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         remedy = "Name another file, or get permission to read it."
         raise UnreadableFileError(f"cannot read {path}: {error.strerror or error}", remedy=remedy) from None
-    except (ValueError, RecursionError) as error:  # such as invalid UTF-8, invalid JSON, or 2000 nested brackets
+    except RecursionError:
+        raise damaged(path, "it is nested too deeply") from None
+    except ValueError as error:  # such as invalid UTF-8 or invalid JSON
         raise damaged(path, str(error)) from None
     if not isinstance(data, dict):
         raise damaged(path, "it does not hold a JSON object")

@@ -73,7 +73,7 @@ def test_a_sealed_record_that_was_changed_is_refused(tmp_path: Path) -> None:
         (b'{"format": 1, "trial": "a", "vari', "Unterminated string"),
         (b"<html>", "Expecting value"),
         (b"\xff\xfe{}", "codec can't decode"),
-        (b"[" * 100_000, "recursion depth"),
+        (b"[" * 100_000, "nested too deeply"),
         (b"1" * 10_000, "integer string"),
         (b"[]", "does not hold a JSON object"),
         (b"{}", "has no format version"),
