@@ -264,17 +264,17 @@ def _available(run: _Run, settings: Settings) -> int:
 def _between(run: _Run) -> Iterator[_Proposal]:
     """Propose a value between two neighbouring ones, of which one learns more, and the other forgets far less."""
     for setting, words in (("rehearsal", "a number of rehearsal rows"), ("learning_rate", "a learning rate")):
-        pairs = []
+        found = []
         for learner in run.learned:
             values = run.differing_only_in(setting, _settings(learner))
             place = values.index(_settings(learner))
             for other in (*values[max(place - 1, 0) : place], *values[place + 1 : place + 2]):
-                keeper = run.outcome(other)
-                if keeper and _trade(run, learner, keeper) and _middle(run, setting, _settings(learner), other):
-                    pairs.append((learner, keeper))
-        for learner, keeper in sorted(pairs, key=lambda pair: -share(pair[0], run.objective))[:1]:
+                keeper, middle = run.outcome(other), _middle(run, setting, _settings(learner), other)
+                if keeper and middle and _trade(run, learner, keeper):
+                    found.append((learner, keeper, middle))
+        for learner, keeper, middle in sorted(found, key=lambda each: -share(each[0], run.objective))[:1]:
             yield _Proposal(
-                replace(_settings(keeper), **{setting: _middle(run, setting, _settings(learner), _settings(keeper))}),
+                middle,
                 f"{learner.name} {run.seen(learner)}; {keeper.name} {run.seen(keeper)}. The one learns more, the other "
                 f"forgets at most half as much, so try {words} between theirs.",
             )
@@ -286,13 +286,14 @@ def _trade(run: _Run, learner: Outcome, keeper: Outcome) -> bool:
     return more and _lost(learner) > run.margin and _lost(keeper) <= MUCH_LESS * _lost(learner)
 
 
-def _middle(run: _Run, setting: str, one: Settings, other: Settings) -> float | int | None:
-    """Return the value between those of two settings, or None if they are too close for a third to tell more."""
-    low, high = sorted((getattr(one, setting), getattr(other, setting)))
+def _middle(run: _Run, setting: str, one: Settings, other: Settings) -> Settings | None:
+    """Return settings between two that differ in one, or None if they are too close for a third to tell more."""
     if setting == "rehearsal":
-        middle = (low + high) // 2
-        return middle if middle - low >= FINEST * len(run.results.run.suite.examples) else None
-    return _rounded(math.sqrt(low * high)) if high / low >= LEAST_GAP else None
+        low, high = sorted((one.rehearsal, other.rehearsal))
+        enough = (high - low) // 2 >= FINEST * len(run.results.run.suite.examples)
+        return replace(one, rehearsal=(low + high) // 2) if enough else None
+    slow, fast = sorted((one.learning_rate, other.learning_rate))
+    return replace(one, learning_rate=_rounded(math.sqrt(slow * fast))) if fast / slow >= LEAST_GAP else None
 
 
 def _fewer_epochs(run: _Run) -> Iterator[_Proposal]:
