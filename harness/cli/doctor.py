@@ -32,7 +32,7 @@ def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
     The exit code is 2 if a problem would stop a run with the given profile.
     """
     from harness.cli.tables import calibration_line, findings_table
-    from harness.export.llama_cpp import install
+    from harness.export.llama_cpp import found, install
     from harness.hardware.doctor import Level, facts, findings
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
@@ -41,9 +41,9 @@ def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
         install(echo)
         return 0
     cache, on = Cache(CACHE), _gpu_machine(PROFILES[profile]) if calibrate else None
-    found = findings(facts(cache), PROFILES[profile])
-    findings_table(found)
-    if any(finding.level is Level.PROBLEM for finding in found):
+    judged = findings(facts(cache, found()), PROFILES[profile])
+    findings_table(judged)
+    if any(finding.level is Level.PROBLEM for finding in judged):
         return 2
     if on:
         calibrated = _calibrate(on)

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.core import programs
 from harness.core.errors import ExportError
+from harness.hardware.doctor import LlamaCpp
 
 VERSION = "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
@@ -59,6 +60,16 @@ def home() -> Path:
     """Folder in the user's cache where `install` stores the converter."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(caches).expanduser() / "qlora-harness" / f"llama-cpp-python-{VERSION}"
+
+
+def found() -> LlamaCpp:
+    """Say what of llama.cpp is on this machine, for `harness doctor`."""
+    try:
+        folders = {converter(script=script).parent for script in (CONVERTER, LORA_CONVERTER)}
+    except ExportError:
+        folders = set()
+    version = _installed_version() or ("of an unknown version" if installed("llama_cpp") else "")
+    return LlamaCpp(min(folders, default=None), version, VERSION)
 
 
 def check_binding() -> None:

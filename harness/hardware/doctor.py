@@ -79,6 +79,18 @@ class Torch:
 
 
 @dataclass(frozen=True)
+class LlamaCpp:
+    """What of llama.cpp is on this machine."""
+
+    converters: Path | None
+    """The folder with both converters; None if one of them is missing."""
+    binding: str
+    """Version of llama-cpp-python; empty if it is not installed."""
+    wanted: str
+    """Version of llama-cpp-python with which exports are tested."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """The facts about a machine from which findings are derived."""
 
@@ -95,13 +107,15 @@ class Facts:
     disk: int = 0
     writable: bool = True
     calibrated: str = ""
+    llama_cpp: LlamaCpp | None = None
+    """None: it was not looked for."""
 
 
 # --- facts -------------------------------------------------------------------------------------------------------
 
 
-def facts(cache: Cache) -> Facts:
-    """Collect the facts about this machine."""
+def facts(cache: Cache, llama_cpp: LlamaCpp | None = None) -> Facts:
+    """Collect the facts about this machine; what `harness.export` finds of llama.cpp is given."""
     here = Path.cwd()
     found = gpu()
     known = cache.calibration(found.name) if found else None
@@ -118,6 +132,7 @@ def facts(cache: Cache) -> Facts:
         disk=shutil.disk_usage(here).free,
         writable=os.access(here, os.W_OK),
         calibrated=known.made if known else "",
+        llama_cpp=llama_cpp,
     )
 
 
@@ -155,7 +170,7 @@ def _needed() -> dict[str, str]:
 
 def findings(given: Facts, profile: Profile) -> tuple[Finding, ...]:
     """Derive findings for a run with this profile from the facts; problems come first."""
-    checks = (_python, _libraries, _torch, _accelerator, _precision, _disk, _hub, _calibration)
+    checks = (_python, _libraries, _torch, _accelerator, _precision, _disk, _hub, _calibration, _llama_cpp)
     found = [finding for check in checks for finding in check(given, profile)]
     return tuple(sorted(found, key=lambda finding: list(Level)[::-1].index(finding.level)))
 
@@ -263,6 +278,31 @@ def _calibration(given: Facts, _: Profile) -> Iterator[Finding]:
     else:
         text = "predicted times are not calibrated on this GPU"
         yield Finding(Level.NOTE, text, "Run `harness doctor --calibrate` (about two minutes).")
+
+
+def _llama_cpp(given: Facts, _: Profile) -> Iterator[Finding]:
+    found = given.llama_cpp
+    if found is None:
+        return
+    parts = (
+        ("llama.cpp's converters", bool(found.converters), "exports to gguf, gguf-lora and ollama"),
+        (
+            "llama-cpp-python",
+            bool(found.binding),
+            "exports in q4_k_m and to ollama, `harness chat --gguf` and the GGUF stages of `harness parity`",
+        ),
+    )
+    for name, there, use in parts:
+        if not there:
+            remedy = f"Only {use} need this: `harness doctor --install-llama-cpp` (about 8 minutes on two cores)."
+            yield Finding(Level.NOTE, f"{name}: not installed", remedy)
+    if found.converters:
+        yield Finding(Level.FINE, f"llama.cpp's converters in {found.converters}")
+    if found.binding == found.wanted:
+        yield Finding(Level.FINE, f"llama-cpp-python {found.binding}")
+    elif found.binding:
+        text = f"llama-cpp-python {found.binding}, while exports are tested with {found.wanted}"
+        yield Finding(Level.NOTE, text, "If an export fails, run `harness doctor --install-llama-cpp`.")
 
 
 def _described(found: Gpu) -> str:

@@ -14,7 +14,7 @@ from harness.cli.tables import calibration_line
 from harness.core import device_profiles
 from harness.core.machine import Timing
 from harness.core.measurement import GIB
-from harness.hardware.doctor import Facts, Finding, Level, Torch, ask_torch, calibrated, findings
+from harness.hardware.doctor import Facts, Finding, Level, LlamaCpp, Torch, ask_torch, calibrated, findings
 from harness.hardware.environment import STACK
 from harness.hardware.estimate.predictions import public_shape
 from harness.hardware.gpu import Gpu
@@ -59,6 +59,23 @@ def test_a_laptop_has_no_problem() -> None:
     found = judged(LAPTOP)
     assert not found[Level.PROBLEM]
     assert [finding.text[:13] for finding in found[Level.NOTE]] == ["no NVIDIA GPU"]
+
+
+def test_what_is_missing_of_llama_cpp_is_no_problem() -> None:
+    """Of llama.cpp, what is there is named with its version, and what is missing with the exports that need it."""
+    whole = LlamaCpp(Path("/llama"), "0.3.36", "0.3.36")
+    fine = [finding.text for finding in judged(replace(COLAB, calibrated="2026", llama_cpp=whole))[Level.FINE]]
+    assert {"llama.cpp's converters in /llama", "llama-cpp-python 0.3.36"} <= set(fine)
+    for change, text, remedy in (
+        ({"converters": None}, "llama.cpp's converters: not installed", "gguf, gguf-lora and ollama need this"),
+        ({"binding": ""}, "llama-cpp-python: not installed", "--install-llama-cpp"),
+        ({"binding": "0.3.1"}, "llama-cpp-python 0.3.1, while exports are tested with 0.3.36", "If an export fails"),
+    ):
+        given = replace(COLAB, calibrated="2026", llama_cpp=replace(whole, **change))
+        assert not judged(given)[Level.PROBLEM]
+        found = only(Level.NOTE, given)
+        assert text == found.text
+        assert remedy in found.remedy
 
 
 # --- problems ----------------------------------------------------------------------------------------------------

@@ -68,8 +68,8 @@ class Cell:
     """The conditions (`CONDITIONS`) under which the notebook has the cell."""
 
 
-CONDITIONS = frozenset({"toy", "gguf", "rehearsal"})
-"""A notebook of the pocket model, of a GGUF file, and one in which the base model answers rehearsal prompts."""
+CONDITIONS = frozenset({"toy", "gguf", "folder", "rehearsal"})
+"""A notebook of the pocket model, a GGUF file or a folder; one in which the base model answers rehearsal prompts."""
 
 
 def write(contents: Contents, output: Path | None) -> Path:
@@ -117,7 +117,8 @@ def notebook(contents: Contents) -> NotebookNode:
 
 
 def _conditions(contents: Contents) -> frozenset[str]:
-    found = {"toy": contents.model.toy, "gguf": contents.model.gguf, "rehearsal": bool(contents.questions)}
+    model = contents.model
+    found = {"toy": model.toy, "gguf": model.gguf, "folder": model.folder, "rehearsal": bool(contents.questions)}
     return frozenset(name for name, holds in found.items() if holds)
 
 
@@ -189,6 +190,8 @@ def _place(contents: Contents) -> str:
         return f"a GGUF file in the package {smollm2.PACKAGE}"
     if contents.model.gguf:
         return "a GGUF file to upload into this session"
+    if contents.model.folder:
+        return "a folder to upload into this session"
     return "on the Hugging Face Hub, or a folder"
 
 
@@ -265,7 +268,7 @@ def notices(contents: Contents) -> tuple[str, ...]:
         f"{plural(reasons.count(reason), 'case')} of {len(_cases(contents))} cannot be scored in a notebook: {reason}."
         for reason in dict.fromkeys(reasons)
     )
-    return (*contents.notices, *counted)
+    return (*contents.model.notices, *contents.notices, *counted)
 
 
 def _prompt(case: Case, found: SelfContained) -> dict[str, Any]:

@@ -46,6 +46,18 @@ class NotebookModel:
     toy: bool = False
     gguf: bool = False
     """Whether it comes as a GGUF file, as `smollm2` does."""
+    folder: bool = False
+    """Whether it is a folder of this machine."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user must do before the notebook finds the model."""
+        if not self.folder and (not self.gguf or self.name == smollm2.NAME):
+            return ()
+        what = "folder, with all its files," if self.folder else "file"
+        where = f"as {self.name} into the session, beside the notebook (on Colab into /content)"
+        hub = "or name a model of the Hub with --model"
+        return (f"Colab and Kaggle cannot reach this machine: upload the {what} {where}, {hub}.",)
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,8 @@ def _chosen(store: RunStore, plan: Plan) -> str:
 
 def _model_of_run(run: RunManifest) -> NotebookModel:
     model = run.model
-    return NotebookModel(model.name, model.revision, model.toy, bool(model.weights))
+    gguf = bool(model.weights)
+    return NotebookModel(model.name, model.revision, model.toy, gguf, not (model.toy or model.revision or gguf))
 
 
 # --- before any run ----------------------------------------------------------------------------------------------
@@ -213,7 +226,7 @@ def _model_named(name: str, found: Description) -> NotebookModel:
     if name in ("pocket", smollm2.NAME):
         return NotebookModel(name, toy=name == "pocket", gguf=name == smollm2.NAME)
     if path.exists():
-        return NotebookModel(path.resolve().name, gguf=is_gguf(path))
+        return NotebookModel(path.resolve().name, gguf=is_gguf(path), folder=path.is_dir())
     # The folder of a model of the Hub is named after the commit.
     return NotebookModel(name.partition("@")[0], found.tokenizer.name if found.tokenizer else "")
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import UsageError
+from harness.export.notebook.cells import notebook, notices
 from harness.export.notebook.contents import NotebookModel, of_run, of_suite
 from harness.models.resolving import POCKET
 from harness.storage.runs import RunStore
+from tests.support.trained_run import inside
 
 
 def test_the_variant_that_a_run_chose_is_the_default(own_run: RunStore) -> None:
@@ -51,12 +53,20 @@ def test_a_run_on_a_gguf_file_converts_it_again(own_run: RunStore) -> None:
     assert of_run(own_run, None, None).model == NotebookModel("smollm2", gguf=True)
 
 
-def test_a_folder_is_named_without_the_path(own_run: RunStore, tmp_path: Path) -> None:
-    """A model's folder has only its own name, under which a student uploads it, and its chat template is read."""
+def test_a_folder_must_be_uploaded(own_run: RunStore, tmp_path: Path) -> None:
+    """A folder has its name without the path, its template is read, and command and notebook say to upload it."""
     shutil.copytree(POCKET, tmp_path / "mine")
     run = own_run.manifest()
     found = of_suite(run.suite, run.plan, None, run.plan.variants[0].name, str(tmp_path / "mine"), 3, print)
-    assert found.model == NotebookModel("mine")
+    assert found.model == NotebookModel("mine", folder=True)
+    assert notices(found)[0].startswith(
+        "Colab and Kaggle cannot reach this machine: upload the folder, with all its files"
+    )
+    (cell,) = (cell.source for cell in notebook(found).cells if cell.source.startswith("# The model is a folder"))
+    with inside(tmp_path):
+        exec(cell, {"Path": Path, "MODEL": "mine"})
+        with pytest.raises(FileNotFoundError, match=r"Upload the folder missing, .* Or set MODEL in the settings to"):
+            exec(cell, {"Path": Path, "MODEL": "missing"})
     assert (found.seed, found.turns is not None, found.origin["grid"]) == (3, True, run.plan.grid)
     assert found.parameters is not None
     assert found.parameters < 1e7
