@@ -4,9 +4,10 @@
 
 Needs llama.cpp (`harness doctor --install-llama-cpp`). Runs on a CPU. For every variant of the run, NF4 + adapter is
 compared with llama.cpp, which loads the adapter's file over the base's, in f16 and in q4_k_m (`f16 + LoRA`,
-`q4_k_m + LoRA`). VARIANT is compared in more forms: merged, in f16 and q4_k_m; and, only by its logits, in f16 and with
-base and adapter in f32, with attention's keys and values in 32 bits (`f32 cache`), which llama.cpp otherwise rounds to
-16 bits.
+`q4_k_m + LoRA`). VARIANT is compared in more forms: merged, in f16 and q4_k_m; and, only by its logits, with the base
+or both in f32, and with attention's keys and values in 32 bits (`f32 cache`), which llama.cpp otherwise rounds to 16
+bits. To tell what each rounding does alone, the merged model is compared in PyTorch, too, in f32 except for the
+weights, the inputs of all linear layers, or keys and values, which are rounded to f16 (keys before RoPE).
 
 Differences are those of logits, as shares of the largest logit, over the first prompts, each followed by the evaluated
 model's answer. VARIANT also answers all main cases, greedily; the study counts answers and verdicts that differ. All
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -49,10 +50,39 @@ from harness.storage.files import write_text
 from harness.storage.runs import RunStore
 
 _CACHE = ", f32 cache"
+_ALONE = "PyTorch, f16 "
 
 
 def silent(text: str) -> None:
     """Print no progress."""
+
+
+def _round_weights(model: Any) -> None:
+    for weight in model.parameters():
+        if weight.dim() > 1:  # llama.cpp's converter keeps vectors in 32 bits
+            weight.data = weight.data.half().float()
+
+
+def _round_activations(model: Any) -> None:
+    import torch
+
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_pre_hook(lambda _, given: (given[0].half().float(),))
+
+
+def _round_keys_and_values(model: Any) -> None:
+    for name, layer in model.named_modules():
+        if name.endswith((".k_proj", ".v_proj")):
+            layer.register_forward_hook(lambda _, given, out: out.half().float())
+
+
+_ROUNDED: dict[str, Callable[[Any], None]] = {
+    "weights": _round_weights,
+    "activations": _round_activations,
+    "keys and values": _round_keys_and_values,
+}
+"""What llama.cpp holds in 16 bits, and the function that rounds it in a model of PyTorch."""
 
 
 class Run:
@@ -77,7 +107,10 @@ class Run:
         if whole:
             f16 = base_to_gguf(source.bare, bare, self.folder, GgufRequest(GgufType.F16))
             yield f"f16 + LoRA{_CACHE}", f16, lora
-            yield f"f32 + LoRA in f32{_CACHE}", *self.exact(source)
+            exact, exact_lora = self.exact(source)
+            yield f"f32 + LoRA in f32{_CACHE}", exact, exact_lora
+            yield f"f32 + LoRA{_CACHE}", exact, lora
+            yield "f32 + LoRA in f32", exact, exact_lora
             merged = to_merged(source, self.folder, MergeRequest(), merge=merge, show_progress=silent)
             for kind in (GgufType.Q4_K_M, GgufType.F16):
                 yield f"merged {kind}", to_gguf(source, merged, self.folder, GgufRequest(kind)), None
@@ -94,6 +127,18 @@ class Run:
             if not file.exists():
                 command(programs.script(script, str(folder), "--outtype", "f32", "--outfile", str(file), *more))
         return base, lora
+
+    def rounded(self, source: Source, known: Container[str]) -> Iterator[tuple[str, Any]]:
+        """Yield (name, merged model in f32 in PyTorch, of which one part is rounded to f16), except known names."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        folder = to_merged(source, self.folder, MergeRequest(dtype="float32"), merge=merge, show_progress=silent)
+        for part, change in _ROUNDED.items():
+            if f"{_ALONE}{part}" not in known:
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+                change(model)
+                yield f"{_ALONE}{part}", model
 
     def variant(self, source: Source, known: dict[str, Any], *, whole: bool) -> Iterator[dict[str, Any]]:
         """Compare the forms of one variant with NF4 + adapter, and if `whole`, also their answers and verdicts.
@@ -123,7 +168,7 @@ class Run:
                 continue
             with self._opened(file, ends, lora, exact=name.endswith(_CACHE)) as backend:
                 found[name] = {"logits": asdict(_distance(logits, [backend.logits(ids) for ids in probes]))}
-                if whole and not name.endswith(_CACHE):
+                if whole and not name.startswith("f32") and not name.endswith(_CACHE):
                     others = backend.answers(prompts, suite.decoding)
                     own = judge(others)
                     found[name] |= {
@@ -132,6 +177,11 @@ class Run:
                         "verdicts_that_differ": sum(a != b for a, b in zip(own, passed, strict=True)),
                         "passed": sum(map(bool, own)),
                     }
+            print(source.variant.name, name, json.dumps(found[name]), flush=True)
+            yield found
+        for name, model in self.rounded(source, known) if whole else ():
+            other = TorchBackend(self.base, model)
+            found[name] = {"logits": asdict(_distance(logits, [other.logits(ids) for ids in probes]))}
             print(source.variant.name, name, json.dumps(found[name]), flush=True)
             yield found
 
