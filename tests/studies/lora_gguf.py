@@ -7,7 +7,7 @@ compared with llama.cpp, which loads the adapter's file over the base's, in f16 
 `q4_k_m + LoRA`). VARIANT is compared in more forms: merged, in f16 and q4_k_m; and, only by its logits, with the base
 or both in f32, and with attention's keys and values in 32 bits (`f32 cache`), which llama.cpp otherwise rounds to 16
 bits. To tell what each rounding does alone, the merged model is compared in PyTorch, too, in f32 except for the
-weights, the inputs of all linear layers, or keys and values, which are rounded to f16 (keys before RoPE).
+weights (also in bf16), the inputs of all linear layers, or keys and values, which are rounded to f16 (keys before RoPE).
 
 Differences are those of logits, as shares of the largest logit, over the first prompts, each followed by the evaluated
 model's answer. VARIANT also answers all main cases, greedily; the study counts answers and verdicts that differ. All
@@ -22,6 +22,7 @@ import json
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,19 @@ from harness.storage.files import write_text
 from harness.storage.runs import RunStore
 
 _CACHE = ", f32 cache"
-_ALONE = "PyTorch, f16 "
+_ALONE = "PyTorch, "
 
 
 def silent(text: str) -> None:
     """Print no progress."""
 
 
-def _round_weights(model: Any) -> None:
+def _round_weights(model: Any, dtype: str) -> None:
+    import torch
+
     for weight in model.parameters():
         if weight.dim() > 1:  # llama.cpp's converter keeps vectors in 32 bits
-            weight.data = weight.data.half().float()
+            weight.data = weight.data.to(getattr(torch, dtype)).float()
 
 
 def _round_activations(model: Any) -> None:
@@ -78,11 +81,12 @@ def _round_keys_and_values(model: Any) -> None:
 
 
 _ROUNDED: dict[str, Callable[[Any], None]] = {
-    "weights": _round_weights,
-    "activations": _round_activations,
-    "keys and values": _round_keys_and_values,
+    "f16 weights": partial(_round_weights, dtype="float16"),
+    "bf16 weights": partial(_round_weights, dtype="bfloat16"),
+    "f16 activations": _round_activations,
+    "f16 keys and values": _round_keys_and_values,
 }
-"""What llama.cpp holds in 16 bits, and the function that rounds it in a model of PyTorch."""
+"""What llama.cpp holds in 16 bits, or could hold, and the function that rounds it in a model of PyTorch."""
 
 
 class Run:
