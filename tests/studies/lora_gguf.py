@@ -7,7 +7,7 @@ compared with llama.cpp, which loads the adapter's file over the base's, in f16 
 `q4_k_m + LoRA`). VARIANT is compared in more forms: merged, in f16 and q4_k_m; and, only by its logits, with the base
 or both in f32, and with attention's keys and values in 32 bits (`f32 cache`), which llama.cpp otherwise rounds to 16
 bits. To tell what each rounding does alone, the merged model is compared in PyTorch, too, in f32 except for the
-weights (also in bf16), the inputs of all linear layers, or keys and values, which are rounded to f16 (keys before RoPE).
+weights (also in bf16), the inputs of linear layers, or keys and values, which are rounded to f16 (keys before RoPE).
 
 Differences are those of logits, as shares of the largest logit, over the first prompts, each followed by the evaluated
 model's answer. VARIANT also answers all main cases, greedily; the study counts answers and verdicts that differ. All
