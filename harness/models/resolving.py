@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -149,6 +150,8 @@ def _folder(name: str) -> Path | None:
         raise ModelError("--model is given an empty name", remedy=WHAT_TO_NAME)
     try:
         path = Path(name).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+            path.stat()  # from Python 3.14 on, is_dir and is_file hide all errors, such as a name that is too long
         _refuse_ggml(name, path)
         if path.is_dir():
             return path.resolve()
