@@ -237,6 +237,12 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
             remedy = f"Choose from {', '.join(_linear_names(model))}; or write all-linear for all of them."
             raise GridError(f"target_modules: the model has no module {target!r}", remedy=remedy)
     _check_layers(model, settings)
+    if routers := _routers(model, targets):
+        own = {name.rpartition(".")[2] for name in _routers(model, ALL_LINEAR)}
+        others = [name for name in _linear_names(model) if name not in own and not _experts(model, (name,))]
+        remedy = f"Name other matrices: target_modules: [{', '.join(others)}]."
+        what = f"target_modules: {_named(targets)} would train {routers[0]}, which chooses experts"
+        raise GridError(f"{what}. PEFT cannot adapt it, because it returns more than a product", remedy=remedy)
     if experts := _experts(model, targets):
         others = [name for name in _linear_names(model) if not _experts(model, (name,))]
         remedy = f"Name other matrices: target_modules: [{', '.join(others)}]."
@@ -269,6 +275,25 @@ def _check_layers(model: PreTrainedModel, settings: Settings) -> None:
         raise GridError(
             f"layers_to_transform: the model has no layer {missing[0]}", remedy=f"Choose from 0 to {count - 1}."
         )
+
+
+def _routers(model: PreTrainedModel, targets: str | tuple[str, ...]) -> list[str]:
+    """Return the targeted modules that are linear layers to PEFT, but whose class computes something else.
+
+    The routers of some models are such layers: they return the chosen experts, too.
+    """
+    from torch.nn import Linear
+
+    own = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and type(module).__module__.startswith("transformers.models.")
+    }
+    if targets == ALL_LINEAR:
+        return list(own)
+    if isinstance(targets, str):
+        return sorted(matching_modules(targets, own)) if own else []
+    return [name for name in own if any(f".{name}".endswith(f".{target}") for target in targets)]
 
 
 def _named(targets: str | tuple[str, ...]) -> str:

@@ -105,6 +105,14 @@ def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "cache" / "converted").iterdir()] == [".lock"]
 
 
+def test_a_file_that_was_cut_is_named_as_incomplete(tmp_path: Path) -> None:
+    """A GGUF file with fewer bytes than its header describes is not converted, and the remedy is another download."""
+    file = gguf_file(tmp_path)
+    with pytest.raises(ModelError, match=r"is not complete: it has [\d,]+ bytes") as caught:
+        resolve(str(file), conversions=Conversions(Cache(tmp_path / "cache")))
+    assert caught.value.remedy == "Download or copy the file again."
+
+
 @pytest.mark.parametrize(
     ("kind", "weights", "noted"), [(3, "Q4_1, dequantised", True), (1, "F16, from a GGUF file", False)]
 )
@@ -145,6 +153,7 @@ def test_a_file_that_transformers_cannot_read_is_refused(tmp_path: Path) -> None
     """If the process that converts a file fails, its message is the error, and there is no traceback."""
     conversions = Conversions(Cache(tmp_path / "cache"), convert=convert)
     file = gguf_file(tmp_path, **{"general.architecture": "nonsense"})
+    file.write_bytes(file.read_bytes() + bytes(10_000))
     with pytest.raises(ModelError) as caught:
         resolve(str(file), conversions=conversions)
     assert "transformers cannot read" in caught.value.message

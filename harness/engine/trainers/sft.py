@@ -451,5 +451,8 @@ def sft_arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFT
         logging_strategy="steps",
         save_strategy="no",
         report_to="none",
+        # TRL would add a loss that balances the routers of a mixture of experts, over all tokens. The routers are
+        # frozen, so only the adapters would change for it.
+        router_aux_loss_coef=0.0,
         disable_tqdm=True,
     )
