@@ -278,16 +278,16 @@ def _check_layers(model: PreTrainedModel, settings: Settings) -> None:
 
 
 def _routers(model: PreTrainedModel, targets: str | tuple[str, ...]) -> list[str]:
-    """Return the targeted modules that are linear layers to PEFT, but whose class computes something else.
+    """Return the targeted routers of a mixture of experts that PEFT takes for linear layers.
 
-    The routers of some models are such layers: they return the chosen experts, too.
+    The routers of Phi-3.5-MoE and Llama 4 are subclasses of such layers, but return the chosen experts, too.
     """
     from torch.nn import Linear
 
     own = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, Linear) and type(module).__module__.startswith("transformers.models.")
+        if isinstance(module, Linear) and "Router" in type(module).__name__
     }
     if targets == ALL_LINEAR:
         return list(own)

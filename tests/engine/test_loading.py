@@ -238,6 +238,17 @@ def test_routers_are_refused_as_targets(kind: str, targets: str | tuple[str, ...
     check_targets(model, replace(SHORT, target_modules=tuple(named)))
 
 
+def test_other_linear_layers_of_transformers_are_targets() -> None:
+    """A linear layer of a class of transformers, such as Falcon's, is a target like any other."""
+    import torch
+    from transformers import AutoModelForCausalLM, FalconConfig
+
+    config = FalconConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    check_targets(model, replace(SHORT, target_modules="all-linear"))
+
+
 def test_routers_add_no_loss(tmp_path: Path) -> None:
     """The training loss is that of the answers, also if the configuration of a model weights a loss of its routers."""
     base = load_base(made("Mixtral", tmp_path / "base"), Quantization.NF4, one_core())
