@@ -72,14 +72,23 @@ def rehearsal_of(suite: Suite, plan: Plan) -> Rehearsal | None:
     """
     if not rehearsing(plan):
         return None
-    pool = load_pool(Path(suite.folder))
-    near = prompts_near(suite, pool.prompts) | prompts_around(suite, pool.prompts)
-    found = Rehearsal(tuple(prompt for prompt in pool.prompts if prompt not in near), len(near))
+    found = usable_prompts(suite)
     for variant in plan.variants:
         if variant.settings.rehearsal > len(found.prompts):
-            what = f"prompts ({found.near} others are in or near a case or training row)" if near else "prompts"
+            what = f"prompts ({found.near} others are in or near a case or training row)" if found.near else "prompts"
             raise too_few(plan, variant, len(found.prompts), what)
     return found
+
+
+def usable_prompts(suite: Suite) -> Rehearsal:
+    """Return the prompts of the suite's pool that may be asked, and the number of those that are left out.
+
+    Raises:
+        SuiteError: the suite's `rehearsal.jsonl` has mistakes.
+    """
+    pool = load_pool(Path(suite.folder))
+    near = prompts_near(suite, pool.prompts) | prompts_around(suite, pool.prompts)
+    return Rehearsal(tuple(prompt for prompt in pool.prompts if prompt not in near), len(near))
 
 
 def too_few(plan: Plan, variant: Variant, most: int, what: str) -> GridError:

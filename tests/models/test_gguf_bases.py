@@ -11,12 +11,17 @@ import pytest
 from harness.core.errors import ModelError, StoreError
 from harness.core.hashing import file_digest
 from harness.models import smollm2
+from harness.models.foreign_files import read_object
 from harness.models.gguf import Header
 from harness.models.gguf_bases import Conversions, convert
 from harness.models.resolving import POCKET, check_name, check_same, find_description, resolve
+from harness.models.token_check import views_named
 from harness.storage.cache import Cache
+from harness.suites import load_suite
 from tests.models.test_gguf import LLAMA, TENSORS
 from tests.support.gguf_files import header
+
+SUITES = Path(__file__).parents[2] / "suites"
 
 
 @dataclass
@@ -59,6 +64,24 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path) -> None:
     assert (first.name, second.name) == ("model.gguf", "renamed.bin")
     assert (first.path, first.digest) == (second.path, second.digest)
     assert Path(first.path).parent == tmp_path / "cache" / "converted"
+
+
+def test_a_converted_file_is_described_by_what_was_made_of_it(tmp_path: Path) -> None:
+    """Once a file is converted, its description has the end tokens with which a run stops generation."""
+    fake, file = Fake(), gguf_file(tmp_path)
+    assert find_description(str(file), conversions=fake.conversions(tmp_path)).tokenizer is None
+    made = resolve(str(file), conversions=fake.conversions(tmp_path))
+    found = find_description(str(file), conversions=fake.conversions(tmp_path))
+    assert found.tokenizer == Path(made.path)
+    assert found.config == read_object(Path(made.path) / "config.json")
+
+
+def test_rows_are_shown_before_any_run(tmp_path: Path) -> None:
+    """To show rows as the model gets them, a GGUF file is converted, since its tokenizer is then known."""
+    fake, file = Fake(), gguf_file(tmp_path)
+    suite = load_suite(SUITES / "workshop")
+    turns, views, _ = views_named(suite, [512], str(file), 1, conversions=fake.conversions(tmp_path))
+    assert (turns.end_text, len(views), fake.converted) == ("</s>", 2, [file])
 
 
 def test_the_digest_depends_on_the_file_only(tmp_path: Path) -> None:
