@@ -251,7 +251,10 @@ class Conversations:
         ids, start, end = row.input_ids, len(asked), len(closed) - self._form.behind
         if checked and ids[:end] != closed[:end]:
             what = "the model's chat template renders an answer differently when another turn follows"
-            remedy = "Make one row per answer, each with the conversation up to it."
+            remedy = (
+                "Make one row of each question and its answer, without the turns before. If a question needs these, write "
+                "them into it."
+            )
             raise SuiteError(f"{name}: {what}", remedy=remedy)
         if checked and ids[:start] != asked:
             raise self._no_prefix(name, asked, ids, answer)

@@ -253,12 +253,13 @@ def test_an_answer_that_would_not_be_asked_for_is_refused(
     ids=["only the last answer ends", "only the last answer has a think block"],
 )
 def test_an_earlier_answer_that_ends_otherwise_is_refused(template: str, tmp_path: Path) -> None:
-    """If an earlier answer is rendered otherwise than a last one, the row is refused and can be divided."""
+    """If an earlier answer is rendered otherwise than a last one, the row is refused, and the remedy works."""
     known = conversations(tmp_path / "known", template)
     with pytest.raises(SuiteError, match=r"training row 7: .* differently when another turn follows") as caught:
         row_of(known, TWICE)
-    assert "one row per answer" in caught.value.remedy
-    assert row_of(known).supervised
+    assert "one row of each question and its answer, without the turns before" in caught.value.remedy
+    assert row_of(known, TWICE[:2]).supervised
+    assert row_of(known, TWICE[2:]).supervised
 
 
 def test_the_pocket_model_has_no_deviation() -> None:
