@@ -33,6 +33,8 @@ _PROBE = "The-answer-of-a-probe"
 """An answer without whitespace at its ends, to find what the template writes before and behind an answer."""
 _PROBES = ("Hello there.", "42", "{")
 """Answers that begin with a letter, a digit and a sign, to compare the tokens of rows and prompts."""
+_COMPARED = 40
+"""Number of characters with which the beginning of an answer is looked for in its labels."""
 _QUESTION = (Message("user", "Hello"),)
 _NO_SYSTEM = (
     "Write the system message (of a row, or `system_prompt` in suite.yaml) into the first user message, or take a "
@@ -252,14 +254,20 @@ class Conversations:
         if checked and ids[:end] != closed[:end]:
             what = "the model's chat template renders an answer differently when another turn follows"
             remedy = (
-                "Make one row of each question and its answer, without the turns before. If a question needs these, write "
-                "them into it."
+                "Make one row of each question and its answer, without the turns before. If a question needs these, "
+                "write them into it."
             )
             raise SuiteError(f"{name}: {what}", remedy=remedy)
         if checked and ids[:start] != asked:
             raise self._no_prefix(name, asked, ids, answer)
         if checked and (end <= start or ids[end - 1] != self._form.end):
             raise self._no_end(name, ids[start:end])
+        if checked and (before := _before(answer, self.vocabulary.decode(ids[start:end]))):
+            what = f"{name}: the model's chat template writes {before!r} before the answer, but not into the prompt"
+            where = (
+                "of the model's folder: write this text before every answer, whatever the messages are, or before none."
+            )
+            raise SuiteError(what, remedy=f"Correct chat_template.jinja in a copy {where}")
         start = _common(asked, ids)
         row.labels[start:end] = ids[start:end]
         inside = next((token for token in ids[start : end - 1] if token in self.ends), None)
@@ -384,6 +392,15 @@ def _check_complete(name: str, messages: Sequence[Message], text: str) -> None:
             )
             raise SuiteError(f"{name}: {what}", remedy=remedy)
         left = left.replace(wanted, "\0", 1)
+
+
+def _before(answer: str, labels: str) -> str:
+    """Return what stands before an answer in the text of its labels, without whitespace; empty if it begins there.
+
+    Templates write thoughts in places of their own, so an answer with thoughts is not looked for.
+    """
+    start, text = "".join(answer.split())[:_COMPARED], "".join(labels.split())
+    return "" if "</think>" in answer else text[: max(0, text.find(start))]
 
 
 def _answers(messages: Sequence[Message]) -> list[int]:

@@ -169,6 +169,16 @@ def test_an_answer_that_is_not_closed_as_others_is_refused(ending: str, tmp_path
         row_of(known, (Message("user", "Hi!"), Message("assistant", "Hello, friend!")))
 
 
+@pytest.mark.parametrize("opening", ["<think>", "<think>\n\n</think>\n\n", "Sure! "])
+def test_a_text_before_some_answers_is_not_learned(opening: str, tmp_path: Path) -> None:
+    """A row is refused if the template writes a text before its answer, but neither before others nor into prompts."""
+    some = "{% if m.role == 'assistant' and '?' in messages[0].content %}" + opening + "{% endif %}{{ m.content }}"
+    known = conversations(tmp_path / "known", PLAIN.replace("{{ m.content }}", some))
+    assert row_of(known, (Message("user", "Hi."), TALK[1])).supervised
+    with pytest.raises(SuiteError, match=r"training row 7: .* before the answer, but not into the prompt"):
+        row_of(known)
+
+
 @pytest.mark.parametrize("name", ["tools", "documents"])
 def test_templates_are_told_that_there_are_no_tools(name: str, tmp_path: Path) -> None:
     """A template that asks whether tools or documents are none gets the answer that transformers gives."""
