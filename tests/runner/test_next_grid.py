@@ -128,9 +128,8 @@ def test_no_more_rehearsal_than_the_suites_own_pool_has(folder: Path) -> None:
     texts = ["Name a colour.", "Why is the sky blue?", "How do I boil an egg?"]
     (folder / "rehearsal.jsonl").write_text("".join(f'{{"prompt": "{text}"}}\n' for text in texts), encoding="utf-8")
     printed(str(stored()))
-    assert [
-        each.settings.rehearsal for each in load_plan(folder / "grids/next.yaml").variants if each.settings.rehearsal
-    ] == [3]
+    amounts = {each.settings.rehearsal for each in load_plan(folder / "grids/next.yaml").variants}
+    assert max(amounts) == len(texts)
     assert main(["plan", str(folder), "--grid", "next"]) == 0
 
 
