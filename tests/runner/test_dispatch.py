@@ -35,13 +35,12 @@ from tests.support.fake_workers import (
     D,
     EventList,
     Workers,
-    commit,
     ends,
     go,
     nobody,
     sweep,
 )
-from tests.support.synthetic_runs import machine
+from tests.support.made_results import commit, machine
 
 # --- workers that die --------------------------------------------------------------------------------------------
 

@@ -28,11 +28,11 @@ from harness.runner.listeners.protocol import Listener
 from harness.storage.records import encode_line, write_record
 from tests.support.acting_worker import Act, to
 from tests.support.executor_contract import ExecutorContract
-from tests.support.fake_workers import SETUP, SUITE, commit
+from tests.support.fake_workers import SETUP, SUITE
+from tests.support.made_results import commit, machine
 from tests.support.slurm_nodes import SlurmNodes, two_nodes
 from tests.support.small_suite import RUN, findings, run, small_suite, start
 from tests.support.submitit_queue import ProcessQueue
-from tests.support.synthetic_runs import machine
 
 ON_SLURM = "HARNESS_SLURM" in os.environ
 ACTING = "tests.support.acting_worker"

@@ -33,7 +33,7 @@ class RayNodes:
 
     folder: Path
     port: int
-    started: dict[int, list[psutil.Process]] = field(default_factory=dict)
+    started: set[int] = field(default_factory=set)
 
     @property
     def address(self) -> str:
@@ -45,34 +45,37 @@ class RayNodes:
         """A folder that all nodes and the tests see."""
         return self.folder / "meeting"
 
-    def start(self, number: int) -> None:
-        """Start a node; 1 is the head."""
+    def start(self, *numbers: int) -> None:
+        """Start nodes at the same time; 1 is the head."""
+        starting = [self._start(number) for number in numbers]
+        self.started.update(numbers)
+        for process in starting:
+            assert process.wait(timeout=120) == 0
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
         place, ip = self.folder / str(number), f"127.0.0.{number}"
         head = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
         how = head if number == 1 else [f"--address={self.address}", "--num-cpus=1"]
+        light = ["--include-log-monitor=false", "--no-monitor", "--disable-usage-stats"]  # else they take seconds
         program = Path(sys.executable).with_name("ray")
-        command = [str(program), "start", *how, f"--node-ip-address={ip}", f"--object-store-memory={_STORE}"]
-        before = set(psutil.pids())
-        subprocess.run(
-            [*command, f"--temp-dir={place}", "--disable-usage-stats"], check=True, stdout=subprocess.DEVNULL,
-            env=self._environment(place), timeout=120,
-        )  # fmt: skip
-        self.started[number] = [psutil.Process(pid) for pid in set(psutil.pids()) - before if self._is_ours(pid)]
+        command = [str(program), "start", *how, *light, f"--node-ip-address={ip}", f"--object-store-memory={_STORE}"]
+        return subprocess.Popen(
+            [*command, f"--temp-dir={place}"], stdout=subprocess.DEVNULL, env=self._environment(place)
+        )
 
     def kill(self, number: int) -> None:
         """Kill all processes of a node, as if its machine had lost power."""
-        for process in self.started.pop(number):
+        self.started.remove(number)
+        for each in self._processes(number):
             with suppress(psutil.Error):
-                for each in (process, *process.children(recursive=True)):
-                    with suppress(psutil.Error):
-                        each.kill()
+                each.kill()
 
     def running(self, module: str) -> int:
         """Return the number of a node on which a process of this Python module runs; 0 if there is none."""
-        for number, processes in self.started.items():
-            for process in processes:
+        for number in sorted(self.started):
+            for each in self._processes(number):
                 with suppress(psutil.Error):
-                    if any(module in each.cmdline() for each in process.children(recursive=True)):
+                    if module in each.cmdline():
                         return number
         return 0
 
@@ -81,18 +84,22 @@ class RayNodes:
         for number in sorted(self.started, reverse=True):
             self.kill(number)
 
-    def _is_ours(self, pid: int) -> bool:
-        try:
-            return str(self.folder) in " ".join(psutil.Process(pid).cmdline())
-        except psutil.Error:
-            return False
+    def _processes(self, number: int) -> list[psutil.Process]:
+        """Return the processes of a node: those whose command names its folder, and what they have started."""
+        found: dict[int, psutil.Process] = {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if f"{self.folder / str(number)}/" in " ".join(process.cmdline()):
+                    found |= {each.pid: each for each in (process, *process.children(recursive=True))}
+        return list(found.values())
 
     def _environment(self, place: Path) -> dict[str, str]:
         (place / "cache").mkdir(parents=True, exist_ok=True)
         self.meeting.mkdir(exist_ok=True)
         paths = os.pathsep.join((str(_ROOT), os.environ.get("PYTHONPATH", "")))
         own = {"XDG_CACHE_HOME": str(place / "cache"), "HARNESS_TEST_FOLDER": str(self.meeting), "PYTHONPATH": paths}
-        return os.environ | own | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
+        ray = {"RAY_raylet_start_wait_time_s": "120", "RAY_prestart_worker_first_driver": "0"}
+        return os.environ | own | ray | {"RAY_enable_worker_prestart": "0"}
 
 
 @contextmanager
@@ -104,8 +111,8 @@ def three_nodes() -> Iterator[RayNodes]:
     # Paths of sockets in this folder must be short.
     nodes = RayNodes(Path(f"/tmp/hray{os.getpid()}-{int(time.time()) % 1000}"), port)
     try:
-        for number in (1, 2, 3):
-            nodes.start(number)
+        nodes.start(1)
+        nodes.start(2, 3)
         yield nodes
     finally:
         nodes.stop()

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ from harness.runner.executors.node_jobs import (
     read_job,
     run_on_node,
 )
-from harness.runner.executors.protocol import ONLY, Executor, Place
+from harness.runner.executors.protocol import ONLY, Executor, Place, located
 
 _INSTALL = "In a checkout of the harness on every node, run: pip install '.[ray]'"
 _POLL_INTERVAL = 0.5
@@ -46,6 +46,8 @@ _CONNECTING = 10.0
 """Seconds to wait for a connection to the cluster."""
 _PATIENCE = 60.0
 """Seconds to wait for a node's answer when a run begins."""
+_ENDING = 10.0
+"""Seconds to wait for the end of a task that has sent the end of its job."""
 
 
 def _on_ray_node(given: NodeJob) -> Generator[Piece]:
@@ -71,8 +73,7 @@ class RayCluster(Executor):
     def places(self) -> tuple[Place, ...]:
         """One place for each GPU of the cluster, or for each CPU core with `--profile cpu`."""
         _ = self._facts  # refuses nodes that differ
-        count = int(sum(node["Resources"].get(self._resource, 0) for node in self._nodes))
-        threads = 1 if self._resource == "CPU" else 0
+        count, threads = sum(int(each["Resources"][self._resource]) for each in self._nodes), max(1, self._cores)
         return tuple(Place("" if count == 1 else f"job {number}", threads=threads) for number in range(1, count + 1))
 
     def gpu(self) -> Gpu | None:
@@ -96,16 +97,20 @@ class RayCluster(Executor):
             yield from self._events(task, receiver, stop or threading.Event())
         finally:
             receiver.close()
-            with contextlib.suppress(Exception):  # the task may have ended, or the cluster may be gone
-                self._ray.cancel(task, force=True)
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                # Cancelling a task ends Ray's process, which else serves the next task: to start one takes seconds.
+                if not self._has_ended(task, 0):
+                    self._ray.cancel(task, force=True)
 
     def _events(self, task: Any, receiver: Receiver, stop: threading.Event) -> Generator[Event]:
         while not stop.is_set():
             piece = self._next(task)
             if isinstance(piece, Event):
-                yield piece
+                yield located(piece, f"node {receiver.node}" if receiver.node else "")
                 return
             event = receiver.receive(piece) if piece else None
+            if event and event.kind in (EventKind.ENDED, EventKind.REFUSED):
+                self._has_ended(task, _ENDING)
             if event:
                 yield event
                 if event.kind in (EventKind.ENDED, EventKind.REFUSED):
@@ -125,18 +130,23 @@ class RayCluster(Executor):
         except ray.exceptions.OutOfMemoryError as error:
             return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=first_line(error))
         except ray.exceptions.RayTaskError as error:
-            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the node failed: {first_line(error.cause)}")
+            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the job failed: {first_line(error.cause)}")
         except ray.exceptions.RayError as error:
             message = f"a node disappeared: {first_line(error)}"
             return Event(EventKind.ENDED, status=Status.FAILED, message=message, lost=True)
         return found
+
+    def _has_ended(self, task: Any, patience: float) -> bool:
+        """Whether a task ends within `patience` seconds."""
+        ended, _ = self._ray.wait([task.completed()], timeout=patience, fetch_local=False)
+        return bool(ended)
 
     def _submit(self, job: Job, timeout: float | None, until: float | None) -> Any:
         root = Path(job.cache)
         files = {path.relative_to(root).as_posix(): pieces_of(path) for path in files_for(job)}
         left = None if until is None else until - time.monotonic()
         made = NodeJob(job, files, timeout, left, self.module, self.find)
-        resources = {"num_gpus": 1, "num_cpus": 0} if self._resource == "GPU" else {"num_cpus": 1}
+        resources = {"num_cpus": self._cores, "num_gpus": 1 if self._resource == "GPU" else 0}
         # The dispatcher repeats a job itself, without what came back already; Ray would repeat all of it.
         options = {"num_returns": "streaming", "max_retries": 0, "scheduling_strategy": "SPREAD", **resources}
         return self._ray.remote(_on_ray_node).options(**options).remote(made)
@@ -176,6 +186,11 @@ class RayCluster(Executor):
         return found
 
     @cached_property
+    def _cores(self) -> int:
+        """The CPU cores of each job: one, or the share of a GPU on the node where it is smallest, which may be none."""
+        return 1 if self._resource == "CPU" else cores_per_gpu([each["Resources"] for each in self._nodes])
+
+    @cached_property
     def _facts(self) -> dict[str, NodeFacts]:
         """The facts of each node, by its address.
 
@@ -212,6 +227,11 @@ class RayCluster(Executor):
         except ray.exceptions.RayError as error:
             message = f"--executor ray: a node cannot run the harness: {first_line(error)}"
             raise UsageError(message, remedy=_INSTALL) from None
+
+
+def cores_per_gpu(nodes: Sequence[Mapping[str, float]]) -> int:
+    """Return the CPU cores for each GPU on the node with the fewest, by the resources of nodes with GPUs."""
+    return min(int(each.get("CPU", 0) // each["GPU"]) for each in nodes)
 
 
 def _check_reachable(address: str | None) -> None:
