@@ -22,15 +22,16 @@ _SEAL = "sha256"
 _REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
 
-def write_record(path: Path, value: object, *, sealed: bool = False) -> None:
+def write_record(path: Path, value: object, *, sealed: bool = False, durable: bool = True) -> None:
     """Write a dataclass as a JSON file with a format version: its own field `format` if it has one, else FORMAT.
 
-    A sealed file also holds a digest of its content, so that `read_record` refuses it if it was changed since.
+    A sealed file also holds a digest of its content, so that `read_record` refuses it if it was changed since. `durable`
+    is that of `write_text`.
     """
     data = {"format": FORMAT, **plain(value)}
     if sealed:
         data[_SEAL] = _seal(json.loads(json.dumps(data, default=plain)))
-    write_text(path, json.dumps(data, default=plain, ensure_ascii=False, indent=1) + "\n")
+    write_text(path, json.dumps(data, default=plain, ensure_ascii=False, indent=1) + "\n", durable=durable)
 
 
 def read_record(path: Path, kind: type[T]) -> T:

@@ -130,7 +130,7 @@ class RayCluster(Executor):
         except ray.exceptions.OutOfMemoryError as error:
             return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=first_line(error))
         except ray.exceptions.RayTaskError as error:
-            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the job failed: {first_line(error.cause)}")
+            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the job failed: {_cause(error)}")
         except ray.exceptions.RayError as error:
             message = f"a node disappeared: {first_line(error)}"
             return Event(EventKind.ENDED, status=Status.FAILED, message=message, lost=True)
@@ -181,8 +181,10 @@ class RayCluster(Executor):
         """
         found = [each for each in self._ray.nodes() if each["Alive"] and each["Resources"].get(self._resource)]
         if not found:
-            remedy = "Start a node with `ray start --address=HEAD:6379`, or pass --profile cpu for a cluster of CPUs."
-            raise UsageError("--executor ray: the cluster has no node with a GPU or CPU", remedy=remedy)
+            remedy = "Start a node with `ray start --address=HEAD:6379`."
+            if self._resource == "GPU":
+                remedy = f"{remedy} For a cluster without GPUs, pass --profile cpu."
+            raise UsageError(f"--executor ray: no node of the cluster has a {self._resource}", remedy=remedy)
         return found
 
     @cached_property
@@ -222,11 +224,23 @@ class RayCluster(Executor):
             ).remote()
             for each in nodes
         }
-        try:
-            return {name: ray.get(task, timeout=_PATIENCE) for name, task in tasks.items()}
-        except ray.exceptions.RayError as error:
-            message = f"--executor ray: a node cannot run the harness: {first_line(error)}"
-            raise UsageError(message, remedy=_INSTALL) from None
+        found = {}
+        for name, task in tasks.items():
+            try:
+                found[name] = ray.get(task, timeout=_PATIENCE)
+            except (ray.exceptions.GetTimeoutError, ray.exceptions.TaskUnschedulableError):
+                message = f"--executor ray: node {name} does not answer"
+                raise UsageError(message, remedy="Check the node with `ray status`, and its logs.") from None
+            except ray.exceptions.RayError as error:
+                message = f"--executor ray: node {name} cannot run the harness: {_cause(error)}"
+                raise UsageError(message, remedy=_INSTALL) from None
+        return found
+
+
+def _cause(error: Any) -> str:
+    """Return the last line of an exception that a function raised on a node, such as the end of a traceback."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
 
 
 def cores_per_gpu(nodes: Sequence[Mapping[str, float]]) -> int:
