@@ -234,8 +234,8 @@ class _Session:
     def _handle_unloadable(self, lane: _Lane, worker: _Worker, event: Event) -> None:
         """Handle a worker that could not load the base model.
 
-        If another place has loaded it, the fault is this place's: it gets no further passes. The same holds while another
-        place is still loading it. Else all passes of this base model fail, because no further worker could load it.
+        If another place has loaded it, or is still loading it, this place gets no further passes. Else all passes of
+        this base model fail, because no further worker could load it.
         """
         quantization = worker.waiting.quantization
         others = [each for each in self._lanes if each.usable and each is not lane]
