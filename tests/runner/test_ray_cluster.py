@@ -72,6 +72,14 @@ class TestRay(ExecutorContract):
         assert "(node 127.0.0." in found.message
         assert (tmp_path / "run" / found.log).is_file()
 
+    def test_a_job_gets_one_gpu(self, nodes: RayNodes, tmp_path: Path) -> None:
+        """There is a place for each GPU of the nodes, and the worker of a job sees one GPU."""
+        on_gpus = RayCluster(device_profiles.AUTO, nodes.address, "tests.support.acting_worker", no_model)
+        assert [place.threads for place in on_gpus.places] == [1] * 4
+        found = self.run(tmp_path, One(on_gpus), to(Act.FINISH))["FINISH"]
+        text = (tmp_path / "run" / found.log).read_text(encoding="utf-8")
+        assert text.splitlines()[0] in ("CUDA_VISIBLE_DEVICES: 0", "CUDA_VISIBLE_DEVICES: 1")
+
 
 @dataclass(frozen=True)
 class Killing(Listener):

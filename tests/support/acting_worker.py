@@ -87,4 +87,5 @@ if __name__ == "__main__":
     def say(event: Event) -> None:
         print(encode_line(event), flush=True)
 
+    print("CUDA_VISIBLE_DEVICES:", os.environ.get("CUDA_VISIBLE_DEVICES"), file=sys.stderr, flush=True)
     act(read_record(Path(sys.argv[1]), Job), say)

@@ -29,7 +29,7 @@ def no_model(name: str) -> ModelRef:
 
 @dataclass
 class RayNodes:
-    """A head without cores, on 127.0.0.1, and nodes with one core each, from 127.0.0.2 on."""
+    """A head without cores, on 127.0.0.1, and nodes from 127.0.0.2 on, with one core and two GPUs that do not exist."""
 
     folder: Path
     port: int
@@ -55,7 +55,7 @@ class RayNodes:
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         place, ip = self.folder / str(number), f"127.0.0.{number}"
         head = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
-        how = head if number == 1 else [f"--address={self.address}", "--num-cpus=1"]
+        how = head if number == 1 else [f"--address={self.address}", "--num-cpus=1", "--num-gpus=2"]
         light = ["--include-log-monitor=false", "--no-monitor", "--disable-usage-stats"]  # else they take seconds
         program = Path(sys.executable).with_name("ray")
         command = [str(program), "start", *how, *light, f"--node-ip-address={ip}", f"--object-store-memory={_STORE}"]
