@@ -104,7 +104,7 @@ class Killing(Listener):
 @pytest.mark.cluster
 @pytest.mark.skipif(not ON_CLUSTER, reason="needs Ray: nox -s cluster")
 def test_a_trial_in_flight_runs_again_on_another_node(nodes: RayNodes, tmp_path: Path) -> None:
-    """If a node dies with a trial in flight, the trial succeeds on another node, and a notice says so."""
+    """If a node dies with a trial in flight, the trial succeeds on another node, and a notice names the dead node."""
     for path in nodes.meeting.iterdir():
         path.unlink()
     waiting = to(Act.WAIT)
@@ -113,7 +113,8 @@ def test_a_trial_in_flight_runs_again_on_another_node(nodes: RayNodes, tmp_path:
     found = ExecutorContract().run(tmp_path, executor, waiting, listener=listener)
     assert found["WAIT"].status is Status.SUCCEEDED
     assert listener.killed[0] in (2, 3)
-    assert any("a node disappeared" in notice for notice in listener.notices)
+    named = [notice for notice in listener.notices if "a node disappeared" in notice]
+    assert [notice for notice in named if f"(node 127.0.0.{listener.killed[0]})" in notice]
     nodes.start(listener.killed[0])
 
 

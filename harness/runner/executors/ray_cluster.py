@@ -44,6 +44,8 @@ _POLL_INTERVAL = 0.5
 """Seconds between two checks whether a job must be stopped."""
 _CONNECTING = 10.0
 """Seconds to wait for a connection to the cluster."""
+_ATTEMPTS = "2"
+"""How often Ray tries, each time for half a minute, to connect to a port where another program listens."""
 _PATIENCE = 60.0
 """Seconds to wait for a node's answer when a run begins."""
 _ENDING = 10.0
@@ -157,6 +159,7 @@ class RayCluster(Executor):
     def _ray(self) -> Any:
         """The module `ray`, connected to the cluster."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _ATTEMPTS)
         try:
             import ray
         except ImportError:
@@ -249,7 +252,7 @@ def cores_per_gpu(nodes: Sequence[Mapping[str, float]]) -> int:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Check that something listens at HOST:PORT, for Ray would try for a quarter of an hour to connect.
+    """Check that something listens at HOST:PORT, which Ray finds out only after minutes.
 
     Raises:
         OSError: nothing does.
