@@ -19,7 +19,7 @@ from harness.core.model import ModelRef
 
 _STORE = str(100 * 2**20)
 """Bytes of a node's object store; Ray's minimum is 75 MB."""
-_LIMIT = 240.0
+_LIMIT = 240
 """Seconds in which a node starts, even on a busy machine."""
 _ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ class RayNodes:
         starting = [self._start(number) for number in numbers]
         self.started.update(numbers)
         for process in starting:
-            assert process.wait(timeout=_LIMIT) == 0
+            assert process.wait(timeout=_LIMIT + 60) == 0
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         place, ip = self.folder / str(number), f"127.0.0.{number}"
@@ -100,7 +100,7 @@ class RayNodes:
         self.meeting.mkdir(exist_ok=True)
         paths = os.pathsep.join((str(_ROOT), os.environ.get("PYTHONPATH", "")))
         own = {"XDG_CACHE_HOME": str(place / "cache"), "HARNESS_TEST_FOLDER": str(self.meeting), "PYTHONPATH": paths}
-        ray = {"RAY_raylet_start_wait_time_s": "120", "RAY_prestart_worker_first_driver": "0"}
+        ray = {"RAY_raylet_start_wait_time_s": str(_LIMIT), "RAY_prestart_worker_first_driver": "0"}
         return os.environ | own | ray | {"RAY_enable_worker_prestart": "0"}
 
 
