@@ -13,7 +13,8 @@ from harness.core.run_results import Loss, LossVerdict, Outcome
 from harness.core.scores import Rate
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
-from tests.support.synthetic_runs import case, cost, machine, suite
+from tests.support.made_results import cost, machine
+from tests.support.synthetic_runs import case, suite
 
 SUITE = suite([case("it")], margin=10)
 FEW = "more than 10 points of what the base passes on retain and avoid cases"

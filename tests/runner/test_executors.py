@@ -30,7 +30,7 @@ from harness.runner.executors.protocol import Executor, Place
 from harness.storage.records import encode_line, write_record
 from tests.support.acting_worker import act
 from tests.support.executor_contract import ExecutorContract
-from tests.support.synthetic_runs import machine
+from tests.support.made_results import machine
 
 SIZE = Measurement(2.0**31, Unit.BYTES, Basis.EMULATED, "NVIDIA H200")
 SHORT = Shortage(Phase.TRAIN, SIZE, SIZE, SIZE, None, SIZE, SIZE, 2**34)

@@ -23,8 +23,9 @@ from harness.runner.sweep import Sweep
 from harness.storage.cache import AnswerPass, Cache, state_id
 from harness.storage.keys import Setup
 from harness.storage.runs import RunStore
-from tests.support.fake_workers import EventList, commit, nobody
-from tests.support.synthetic_runs import case, cost, manifest, score, suite
+from tests.support.fake_workers import EventList, nobody
+from tests.support.made_results import commit, cost
+from tests.support.synthetic_runs import case, manifest, score, suite
 
 LEARNED = {1e-4: 38, 2e-4: 36, 3e-4: 8, 4e-4: 39, 5e-4: 0}
 """Learning rate of a variant to the number of the 40 `generalise` cases that it passes."""
