@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.analysis.losses import GUARDED
 from harness.analysis.next_trials import next_steps
 from harness.core.run_results import Finding, Results
 from harness.core.settings import Settings
@@ -48,6 +49,22 @@ def test_answers_that_never_end_ask_for_longer_rows() -> None:
     )
     assert "max_length 512 cuts 6 of 30 training rows; 5 of them lose the end" in text
     assert "max_new_tokens" not in text
+
+
+def test_losses_among_avoid_cases_ask_for_training_rows() -> None:
+    """If the `avoid` cases alone lose more than the margin, rows with similar prompts are proposed before all else."""
+    made = results(Tried(ONE, 40), base_passes=40, base_cut=15)
+    [variant] = made.variants
+    assert variant.loss
+
+    def losing(points: float) -> Results:
+        apart = {role: replace(variant.loss, points=points) for role in GUARDED}
+        return replace(made, variants=(replace(variant, losses=apart),))
+
+    first, second = next_steps(losing(made.run.suite.margin + 1)).suite[:2]
+    assert first.startswith("For the avoid cases, add training rows")
+    assert "max_new_tokens" in second
+    assert "avoid cases, add" not in said(losing(made.run.suite.margin))
 
 
 def test_few_cut_answers_ask_for_nothing() -> None:
