@@ -60,8 +60,7 @@ def _answer(found: Sequence[Ability]) -> str:
 
 def _column(ability: Ability) -> str:
     seeds = plural(ability.seeds, "fresh seed" if ability.held_out else "seed")
-    confidence = f" ({_percent(ability.level)} confidence)" if ability.held_out else ""
-    return f"{ability.cases}, {seeds}{confidence}"
+    return f"{ability.cases}, {seeds}; shown with {_percent(ability.level)} confidence"
 
 
 def _percent(share: float) -> str:

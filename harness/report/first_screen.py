@@ -35,7 +35,7 @@ LONGEST_PROMPT = 80
 """Number of characters of a prompt that is shown as an example."""
 ROLES = {
     Role.LEARN: "what the training rows teach",
-    Role.GENERALISE: "what the training rows teach, asked in other words",
+    Role.GENERALISE: "what the training rows teach, in other words",
     Role.RETAIN: "what the base can do and must still do",
     Role.AVOID: "what the tuned model must not start to do",
 }
@@ -160,12 +160,12 @@ def _words(results: Results, best: Outcome | None, shown: Outcome) -> Iterator[t
         if role in own.rates:
             yield role.value, ROLES[role]
     if held_out:
-        yield "held-out", "not used to choose the settings"
-        yield "fresh seeds", "trained again with other random numbers"
+        yield "held-out", "not used for the choice"
+        yield "fresh seeds", "trained again"
     if len(own.seeds) > 1:
-        yield "decimals of cases", "means over seeds"
+        yield "decimals", "means over seeds"
     if best and best.differs.get("rehearsal"):
-        yield "rehearsal", "training rows with the base's own answers"
+        yield "rehearsal", "rows with the base's own answers"
 
 
 def _headline_cases(results: Results, shown: Outcome) -> tuple[Outcome, bool]:
@@ -249,13 +249,14 @@ def _lost_most(results: Results, shown: Outcome, held_out: bool, kinds: Kinds) -
     found.sort(key=lambda each: -each[0])
     if not found:
         return ()
+    _, first, of, _ = found[0]
+    case = most_lost(results, shown, (first, of), held_out=held_out)
+    example = f", such as “{_line(case.prompt)}”" if case else ""
     names = [
-        f"{kind} ({role}: {points(net)} of {wording.plural(cell.cases, 'case')})" for net, role, kind, cell in found
+        f"{kind} ({role}: {points(net)} of {wording.plural(cell.cases, 'case')}{'' if n else example})"
+        for n, (net, role, kind, cell) in enumerate(found)
     ]
-    _, role, kind, _ = found[0]
-    case = most_lost(results, shown, (role, kind), held_out=held_out)
-    example = f"A lost prompt of {kind}: “{_line(case.prompt)}”" if case else ""
-    return (f"Lost most: {wording.listed(names, MOST_KINDS)}.", *filter(None, [example]))
+    return (f"Lost most: {wording.listed(names, MOST_KINDS)}.",)
 
 
 def _line(text: str) -> str:

@@ -126,7 +126,11 @@ def lost_most(page: Page) -> str:
             if at == role and at in GUARDED and own.cases and own.lost - own.gained >= 0.2 * own.cases:
                 found.append((own.lost - own.gained, at, kind, own.cases))
     found.sort(key=lambda each: -each[0])
-    names = [f"{kind} ({role}: {points(net)} of {n} case{'s' if n != 1 else ''})" for net, role, kind, n in found]
+    example = f", such as “{most_lost_prompt(page)}”" if found else ""
+    names = [
+        f"{kind} ({role}: {points(net)} of {n} case{'s' if n != 1 else ''}{'' if place else example})"
+        for place, (net, role, kind, n) in enumerate(found)
+    ]
     if len(names) > 3:
         names[3:] = [f"{len(names) - 3} more"]
     return (
@@ -272,7 +276,7 @@ def _can_show(page: Page) -> None:
         page.checks.equal(section, "row", said if said in text(row[0]) else text(row[0]), said)
         page.checks.equal(section, said, str([text(cell) for cell in row[1:]]), str([own[place] for own in columns]))
     page.checks.equal(section, "rows", str(len(body)), str(len(words)))
-    [answer] = [text(line) for line in page.html.all("p", class_="can-show")]
+    [answer] = [text(line).partition("? ")[2] for line in page.html.all("p", class_="can-show")]
     best = max(int(own[2][:-1]) for own in columns)
     word = "Yes" if best >= 80 else "Not reliably" if best >= 20 else "No"
     noticed = str([own[2] for own in columns])

@@ -577,13 +577,6 @@ class Sentence:
             " ".join(lost_most(self.page).split()),
         )
 
-    def lost_prompt(self, found: re.Match[str]) -> None:
-        """The prompt of a case of the kind that was lost most: no other case of it was lost under more seeds."""
-        from tests.studies.recomputed.kinds import most_lost_prompt
-
-        shown = re.search(r"A lost prompt of .*?: “(.*)”", self.words)
-        self.equal("lost prompt", shown[1] if shown else "", most_lost_prompt(self.page))
-
     def learned_least(self, found: re.Match[str]) -> None:
         from tests.studies.recomputed.kinds import learned_least
 
@@ -634,7 +627,6 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (r"(\d+%) of the (?:held-out )?(learn|generalise|retain|avoid) cases pass; the base passes (\d+%)",
      Sentence.share_of_cases),
     (r"Lost most: .*", Sentence.lost_most),
-    (r"A lost prompt of .*?: “(.*)”", Sentence.lost_prompt),
     (r"Learned least: .*", Sentence.learned_least),
     (r"By role: .*", Sentence.by_role),
     (rf"On the (held-out )?(retain|avoid) cases alone, it loses {NUMBER} points: more than the {NUMBER} that",
