@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from harness.analysis import losses, power
 from harness.analysis.losses import GUARDED
 from harness.core.names import BASE
-from harness.core.quantities import points
 from harness.core.run_results import Change, Finding, LossVerdict, Outcome, Results, Verdict
 from harness.core.scores import Sample
 from harness.core.suite import Role, Split
@@ -23,34 +22,13 @@ LONGER = 2
 def suite_changes(results: Results, variant: Outcome | None) -> tuple[str, ...]:
     """Return the changes as sentences. `variant` is the chosen variant, or the one that comes nearest; or None."""
     found = (
-        _more_rows(results, variant),
+        _rows_against(results, variant),
         _longer_answers(results, variant),
         _more_guarded(results, variant),
         _more_of_objective(results, variant),
         *_held_out(results),
     )
     return tuple(sentence for sentence in found if sentence)
-
-
-# --- training rows -----------------------------------------------------------------------------------------------
-
-
-def _more_rows(results: Results, variant: Outcome | None) -> str:
-    """Propose training rows if the `avoid` cases alone lose more than the margin: rehearsal has no prompts like these.
-
-    The held-out cases decide if the confirmation tested this variant.
-    """
-    again = results.confirmed
-    held_out = bool(variant and again and again.name == variant.name and again.losses)
-    own = again if held_out else variant
-    loss = own.losses.get(Role.AVOID) if own and len(own.losses) == len(GUARDED) else None
-    if variant is None or loss is None or (loss.points or 0.0) <= results.run.suite.margin:
-        return ""
-    return (
-        "For the avoid cases, add training rows with similar prompts and the answers that you want: on the "
-        f"{'held-out ' if held_out else ''}avoid cases alone, {variant.name} loses {points(loss.points or 0.0)} points "
-        "of what the base passes. Rehearsal rows have no such prompts."
-    )
 
 
 # --- longer answers ----------------------------------------------------------------------------------------------
@@ -98,6 +76,27 @@ def endless_rows(results: Results, name: str) -> CutRows | None:
 
 def _cut(sample: Sample) -> bool:
     return sample.answer.truncated and not sample.score.passed
+
+
+# --- other training rows -----------------------------------------------------------------------------------------
+
+
+def _rows_against(results: Results, variant: Outcome | None) -> str:
+    """Propose training rows against what a variant should avoid, if it loses much of the `avoid` cases alone.
+
+    The loss on both roles together can hide this, and rehearsal on everyday prompts need not prevent it.
+    """
+    again = results.confirmed
+    held_out = again.losses if again and variant and again.name == variant.name else {}
+    for own, which in ((variant.losses if variant else {}, ""), (held_out, "held-out ")):
+        loss = losses.hidden_in_one_role(own, results.run.suite.margin).get(Role.AVOID)
+        if variant and loss:
+            return (
+                f"Add training rows with questions like the avoid cases, answered as they should be: on the {which}"
+                f"avoid cases alone, {losses.counts(loss)} ({variant.name}). Rehearsal with everyday prompts need not "
+                "prevent that."
+            )
+    return ""
 
 
 # --- more cases --------------------------------------------------------------------------------------------------
