@@ -150,7 +150,7 @@ def test_the_handout_has_the_pick_and_its_limits() -> None:
 
 
 def test_verdicts_are_explained() -> None:
-    """The page of several bases explains each verdict on it and its words, and no settings are named if none were chosen."""
+    """The page of several bases explains its verdicts and words, and names no settings if none were chosen."""
     (root, one), (other, two) = runs()
     none = replace(two, choice=replace(two.choice, variant=None), confirmed=None, confirmed_samples=())
     page = parse(render_bases([(root, one), (other, none)], now="now"))
