@@ -97,6 +97,18 @@ def test_the_verdict_names_a_role_that_loses_more_than_the_margin() -> None:
     assert first(with_losses(refuted, 5.0, 55.0)).alone == ""
 
 
+def test_the_words_of_the_figures_are_explained() -> None:
+    """The first screen says what the roles, held-out cases and fresh seeds are, and the handout also the settings."""
+    whole = sample_run("cuda")
+    words = dict(first(whole).words)
+    assert {"generalise", "retain", "avoid", "held-out", "fresh seeds"} <= set(words)
+    unconfirmed = replace(whole, confirmed=None, confirmed_base=None, confirmed_samples=())
+    assert "held-out" not in dict(first(unconfirmed).words)
+    [paper] = parse(render_handout(whole, now="now")).all("p", class_="words")
+    assert "points: percent of the cases that the base passes." in paper.text
+    assert "learning rate: " in paper.text
+
+
 def test_a_cpu_tells_nothing_about_a_gpu() -> None:
     """In a run on a CPU, the cost says that the run cannot tell what fits a T4."""
     *_, costs = first(sample_run()).tiles
