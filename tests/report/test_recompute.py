@@ -151,7 +151,7 @@ FIGURES = (
     r'(<th scope="row">Train</th><td class="n">)(\d+)( s</td>)',
     r'(<section id="adapters">.*?<td class="n"><b>)(\d+)(%</b>)',
     r'(<section id="adapters">.*?<td class="n [a-z]+">[+-])(\d+)( <small>)',
-    r'(<pre id="settings">.*?lora_alpha=)(\d+)(,)',
+    r'(<pre id="settings"[^>]*>.*?lora_alpha=)(\d+)(,)',
 )  # fmt: skip
 
 
