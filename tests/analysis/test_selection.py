@@ -66,6 +66,9 @@ def test_the_bound_decides() -> None:
     assert not eligible(few)
     choice = choose(SUITE, BASE, [few, outcome("sound", 8, 20)])
     assert choice.variant == "sound"
+    assert f"few passes more, 15 of 20 (75%), but may lose {FEW}." in choice.reasons
+    assert not any("Not considered" in reason for reason in choice.reasons)
+    choice = choose(SUITE, BASE, [few, outcome("sound", 16, 20)])
     assert any(f"few, which may lose {FEW}" in reason for reason in choice.reasons)
 
 
