@@ -101,7 +101,9 @@ class Recomputation:
         try:
             yield
             if found:
-                count = affordable(self._memory.left(), max(found) * tokens, len(self._layers))
+                size = max(found) * tokens
+                # What was used includes the layer that is measured.
+                count = affordable(self._memory.left() + size, size, len(self._layers))
         finally:
             for handle in handles:
                 handle.remove()
