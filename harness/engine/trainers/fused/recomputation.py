@@ -110,6 +110,6 @@ class Recomputation:
             self.keep(count)
 
 
-def affordable(left: int, size: float, layers: int) -> int:
+def affordable(left: float, size: float, layers: int) -> int:
     """Return how many layers can keep `size` bytes each if `left` bytes were never used; 0 if `size` is unknown."""
     return max(0, min(layers, int((left - _SPARE) / size))) if size > 0 else 0
