@@ -1,4 +1,4 @@
-"""Triton kernels for what a decoder layer computes element by element: RMS norm, SwiGLU and rotary positions.
+"""Triton kernels for RMS norm, SwiGLU and rotary positions, and for dequantising 4-bit matrices.
 
 PyTorch runs each of them as up to ten kernels, and each of these reads and writes whole activations. The kernels use no
 tensor cores and no bf16, so GPUs of compute capability 7.5 run them. Importing this module needs Triton.
@@ -95,6 +95,30 @@ def _rotate(
     tl.store(target + half, two.to(out.dtype.element_ty))
 
 
+@triton.jit(do_not_specialize=["blocks"])
+def _unpack(
+    packed, code, scales, scale_code, scales_of_scales, offset, out, blocks,
+    half: tl.constexpr, group: tl.constexpr, some: tl.constexpr,
+):  # fmt: skip
+    """Dequantise `some` of the blocks of `2 * half` weights. Each byte of `packed` holds two, the first one higher.
+
+    Weights are positions in `code`. A block's scale is a position in `scale_code`; `group` blocks have one scale of
+    scales, and all have the same offset.
+    """
+    block = tl.program_id(0).to(tl.int64) * some + tl.arange(0, some)
+    inside = block < blocks
+    scale = tl.load(scale_code + tl.load(scales + block, mask=inside, other=0).to(tl.int32))
+    scale = scale * tl.load(scales_of_scales + block // group, mask=inside, other=0.0) + tl.load(offset)
+    byte = tl.load(packed + block[:, None] * half + tl.arange(0, half)[None, :], mask=inside[:, None], other=0)
+    byte = byte.to(tl.int32)
+    first, second = tl.load(code + (byte >> 4)) * scale[:, None], tl.load(code + (byte & 15)) * scale[:, None]
+    both = tl.interleave(first.to(out.dtype.element_ty), second.to(out.dtype.element_ty))
+    at = block[:, None] * (2 * half) + tl.arange(0, 2 * half)[None, :]
+    tl.store(out + at, both, mask=inside[:, None])
+
+
+_BLOCKS = 64
+"""Blocks of a program of `_unpack`."""
 _ELEMENTS = 1024
 """Elements of a program that needs no whole row."""
 
@@ -185,3 +209,18 @@ def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.T
     """
     found: torch.Tensor = _Rotation.apply(x, cosine, sine)  # type: ignore[no-untyped-call]
     return found
+
+
+def dequantised(packed: torch.Tensor, state: Any) -> torch.Tensor:
+    """Return the matrix, (out, in), that bitsandbytes packed with this `QuantState`.
+
+    Its scales must be quantised too, and the matrix must have whole blocks.
+    """
+    out = torch.empty(state.shape, dtype=state.dtype, device=packed.device)
+    blocks = out.numel() // state.blocksize
+    # bitsandbytes rounds a scale before it adds the offset, which a fused multiplication and addition would not.
+    _unpack[(triton.cdiv(blocks, _BLOCKS),)](
+        packed, state.code, state.absmax, state.state2.code, state.state2.absmax, state.offset, out, blocks,
+        half=state.blocksize // 2, group=state.state2.blocksize, some=_BLOCKS, enable_fp_fusion=False,
+    )  # fmt: skip
+    return out

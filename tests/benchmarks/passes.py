@@ -70,7 +70,8 @@ def loaded(name: str, folder: Path) -> tuple[Base, float]:
     ref = resolve(name if cuda else "pocket")
     if name.startswith("shape:") and cuda:
         make_base(ref, Quantization.NF4, on, folder)
-    import_module("trl")  # takes a second, and belongs to no pass
+    for imported in ("trl", "transformers.trainer"):
+        import_module(imported)  # takes a second, and belongs to no pass
     begun = time.perf_counter()
     base = load_base(ref, Quantization.NF4, on, saved=folder if any(folder.iterdir()) else None)
     return base, time.perf_counter() - begun
@@ -220,7 +221,9 @@ def figures(
         }
         for batch in batches:
             sweep = sweep_of(replace(settings, batch_size=batch), TRIALS)
-            found[f"batch {batch}"] = epoch(base, rows, sweep, Path(saved), tokens)
+            own = Path(saved) / str(batch)  # as in a run, no file is replaced: that would take longer
+            own.mkdir()
+            found[f"batch {batch}"] = epoch(base, rows, sweep, own, tokens)
             print(json.dumps({f"batch {batch}": found[f"batch {batch}"]}, indent=1), flush=True)
             if profiled:
                 found[f"batch {batch}"]["kernels of a step"] = kernels(base, rows, sweep, tokens)
