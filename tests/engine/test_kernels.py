@@ -57,9 +57,9 @@ def test_the_gate_equals_llamas(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("rows", [1, 2])
-def test_the_rotation_equals_llamas(dtype: torch.dtype, rows: int) -> None:
-    """The rotation and its gradient equal Llama's, for a number of heads that is no power of two as well."""
+@pytest.mark.parametrize(("rows", "heads"), [(1, 3), (2, 3), (2, 11)])
+def test_the_rotation_equals_llamas(dtype: torch.dtype, rows: int, heads: int) -> None:
+    """The rotation and its gradient equal Llama's, whether or not the heads fill all programs."""
     torch.manual_seed(2)
     cosine, sine = (torch.randn(rows, 5, 16, dtype=dtype, device=DEVICE) for _ in range(2))
 
@@ -67,7 +67,7 @@ def test_the_rotation_equals_llamas(dtype: torch.dtype, rows: int) -> None:
         rotated: torch.Tensor = apply_rotary_pos_emb(x.transpose(1, 2), x.transpose(1, 2), cosine, sine)[0]
         return rotated
 
-    check(dtype, lambda x: kernels.rotate(x.transpose(1, 2), cosine, sine), llamas, (2, 5, 3, 16))
+    check(dtype, lambda x: kernels.rotate(x.transpose(1, 2), cosine, sine), llamas, (2, 5, heads, 16))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
