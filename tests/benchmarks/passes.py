@@ -46,11 +46,11 @@ from tests.benchmarks.engines import EXAMPLES, TRIALS, random_rows, sequential, 
 PROFILED_STEPS = 3
 SFT_STEPS = 8
 KINDS = {
-    "matrix products": ("gemm", "cutlass", "wgmma", "nvjet", "cublas", "splitk"),
-    "dequantising": ("dequantize", "kdequant"),
     "attention": ("fmha", "flash", "attention", "softmax"),
+    "matrix products": ("gemm", "cutlass", "wgmma", "nvjet", "cublas", "splitk"),
+    "dequantising": ("dequantize", "kdequant", "_unpack"),
     "optimizer": ("multi_tensor", "adam"),
-    "fused pointwise": ("_rms", "_swiglu", "_rotate"),
+    "fused pointwise": ("_norm_rows", "_gate", "_rotate"),
     "head": ("_forward_kernel", "_backward_kernel"),
     "copies": ("memcpy", "memset"),
 }

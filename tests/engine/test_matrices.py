@@ -30,6 +30,7 @@ def test_only_the_same_bits_count(own: Any, same: bool) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("t4")
 @pytest.mark.parametrize("tokens", [8, 160])
 def test_products_equal_bitsandbytes(tokens: int) -> None:
     """With few and with many tokens, a 4-bit layer's output is that of bitsandbytes up to rounding."""
