@@ -34,6 +34,7 @@ from harness.engine.generation.continuous_batching import (
 )
 from harness.engine.loading import Base
 from harness.engine.meter import Meter, out_of_memory
+from harness.engine.threads import in_threads
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.concurrency import concurrency, free_bytes
 from harness.engine.trainers.fused.probe import Probe, probe, shape_of
@@ -158,11 +159,15 @@ class BatchedWorker:
             known = sum(one.cost.tokens for one in before.values() if one and one.cost)
             cost = meter.cost(Phase.TRAIN, sum(one.tokens for one in found.values()) - known)
             together = Together(uuid.uuid4().hex[:12], len(tasks), cost)
-            for task in tasks:
+
+            def save(task: Task) -> None:
                 result = found[task.trial]
                 alone = self._alone(task, probed, result)
                 own = replace(together, earlier=_earlier_passes(before[task.trial]))
                 commit_training(commit, task, training_of(task, result, alone, own), result)
+
+            # Writing and hashing files of a hundred megabytes keeps one thread busy for a while.
+            in_threads(save, tasks)
         for task in tasks:
             status, message = found[task.trial].status, found[task.trial].message
             if status is not Status.SUCCEEDED:

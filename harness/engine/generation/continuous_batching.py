@@ -27,6 +27,7 @@ from harness.engine.generation.drafts import agreed, draft_likelihoods, draft_of
 from harness.engine.generation.log_probabilities import Evaluated, evaluate_all, texts_of
 from harness.engine.generation.sampling import choose, generator_of
 from harness.engine.loading import Base, dequantised
+from harness.engine.pointwise import fused_pointwise
 from harness.engine.tokenization import Row, render
 from harness.engine.trainers.fused.layout import PassRow
 from harness.engine.trainers.fused.stack import Adapter, Stack
@@ -157,7 +158,11 @@ def answer_requests(
     The batch has at most `rows` rows; if it does not fit in the GPU's memory, their number is halved.
     """
     graphs = CudaGraphs(capture) if base.machine.kind is DeviceKind.CUDA or capture is not cuda_graph else None
-    with dequantised(base), _stacked(base, requests, rows, graphs=graphs is not None) as (stack, positions):
+    with (
+        dequantised(base),
+        fused_pointwise(base),
+        _stacked(base, requests, rows, graphs=graphs is not None) as (stack, positions),
+    ):
         slots = [
             _slot(base, request.name, position, prompt, decoding)
             for request, position in zip(requests, positions, strict=True)
@@ -437,14 +442,14 @@ class _Batch:
         scores = self._next_logits(reach)[:, -1].float()
         active = self._active
         taken, logs = choose(scores, self._decoding.temperature, _generators(self._slots))
-        for slot, token, log in zip(self._slots, taken.tolist(), logs.tolist(), strict=True):
-            if not slot.ended:
-                self._append(slot, token, log)
         # The tensors stay the same: a CUDA graph reads them.
         self._last.copy_(taken[:, None])
         self._positions.add_(1)
         # Rows that have ended may write to the last column again and again: their output is discarded.
         self._columns.add_(1).clamp_(max=self._places.columns - 1)
+        for slot, token, log in zip(self._slots, taken.tolist(), logs.tolist(), strict=True):
+            if not slot.ended:
+                self._append(slot, token, log)
         return [slot for slot in active if slot.ended]
 
     def _next_logits(self, reach: int) -> torch.Tensor:

@@ -17,7 +17,9 @@ PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
 """Number of padded tokens for which every forward and backward pass has room, by device kind."""
 _LARGEST = 4
 """A pass on a GPU has at most so many times `PASS_TOKENS`."""
-_ACTIVATIONS = 0.3
+_GRAIN = 1024
+"""The number of tokens of a pass with more than `PASS_TOKENS` is a multiple of this."""
+_ACTIVATIONS = 0.4
 """Share of free memory that the activations of a pass with more than `PASS_TOKENS` tokens may take."""
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
@@ -48,7 +50,8 @@ class SharedPass:
         one = PASS_TOKENS[self.kind]
         if self.kind is DeviceKind.CPU:
             return one
-        return one * max(1, min(_LARGEST, int(_ACTIVATIONS * self.free / self._activations(one))))
+        fitting = int(_ACTIVATIONS * self.free / self._activations(_GRAIN)) * _GRAIN
+        return max(one, min(_LARGEST * one, fitting))
 
     def trials(self, weights: int, optimizer: str) -> int:
         """Return how many trials with adapters of `weights` weights fit into memory together, at least one."""
