@@ -211,6 +211,7 @@ class BatchedWorker:
         prompts = [prompt for _, part in asked for prompt in part.prompts]
         if not attends_to_all(self.base, prompts, self.job.decoding):
             return list(tasks)
+        self._free()  # a trainer refers to itself: it takes memory until garbage collection
         answered: set[str] = set()
         for some in self._batches(asked):
             try:

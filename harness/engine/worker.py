@@ -177,6 +177,7 @@ class _Worker:
             if task.attach:
                 self._check_fit(task)
         self._rows = TrainingRows(job, self._tokenize)
+        self._batched = BatchedWorker(job, self._base, self._cache, emit, self._rows, self._load, tools)
         self._check_embeddings(row.input_ids for row in self._rows)
         self._check_prompts()
 
@@ -212,27 +213,26 @@ class _Worker:
         training = [task for task in tasks if task.train]
         waiting = [task for task in tasks if not task.train]
         trained = job.engine is Engine.FUSED and any(task.settings for task in waiting)
-        if not (training or trained or len(waiting) > 1):
-            return all(self.do(task) for task in job.tasks)
         rest, alone = list[Task](), list[Task]()
-        batched = BatchedWorker(job, self._base, self._cache, self._emit, self._rows, self._load, self._tools)
+        passes = self._batched.train(training, alone) if training else ()
         try:
-            for made in chain([[]] if trained or not training else [], batched.train(training, alone)):
-                rest += self._answer_together(batched, [*waiting, *filter(self._succeeded, made)])
+            for made in chain([[]] if trained or (waiting and not training) else [], passes):
+                rest += self._answer_together([*waiting, *filter(self._succeeded, made)])
                 waiting = []
         except StoreError as error:
             return _refuse(error, self._emit)
         others = [task for task in job.tasks if task not in tasks]
-        return all(self.do(task) for task in (*rest, *alone, *others))
+        one_by_one = all(self._do(task, self._answer) for task in rest)
+        return one_by_one and all(self._do(task, self._answer_batched) for task in (*alone, *others))
 
-    def _answer_together(self, batched: BatchedWorker, tasks: Sequence[Task]) -> list[Task]:
+    def _answer_together(self, tasks: Sequence[Task]) -> list[Task]:
         """Answer the prompts of these tasks in batches; return the tasks that must be answered one by one."""
         asked = [replace(task, train=False) for task in tasks]
         for task in tasks:
             if not task.train:  # tasks that were trained here have already reported their start
                 self._emit(Event(EventKind.STARTED, task.trial))
         self._phase = Phase.ANSWER_AFTER
-        apart = batched.answer(asked)
+        apart = self._batched.answer(asked)
         left = {task.trial for task in apart}
         for task in asked:
             if task.trial not in left:
@@ -243,15 +243,13 @@ class _Worker:
         found = self._cache.training(task.training)
         return found is not None and found.status is Status.SUCCEEDED
 
-    def do(self, task: Task) -> bool:
+    def _do(self, task: Task, answer: Callable[[Task], None]) -> bool:
         """Do one task from start to end; return False if it failed and the process must end."""
         self._emit(Event(EventKind.STARTED, task.trial))
         try:
             trained = self._train(task) if task.settings and task.train else None
             if trained is None or trained.status is Status.SUCCEEDED:
-                self._answer(task)
-                for each in task.timeline:
-                    self._answer(replace(task, training=each.id, prompts=each.prompts))
+                answer(task)
         except StoreError as error:
             return _refuse(error, self._emit)
         except Exception as error:  # noqa: BLE001 - a new worker does the other tasks; the log has the traceback
@@ -281,7 +279,19 @@ class _Worker:
             return cost
         return replace(pool([before.cost, cost], sum), tokens=cost.tokens)
 
+    def _answer_batched(self, task: Task) -> None:
+        """Answer a task's prompts in batches that stay full; what cannot be answered so, as `_answer` does."""
+        self._phase = answer_phase(task)
+        for left in self._batched.answer([task]):
+            self._answer(left)
+
     def _answer(self, task: Task) -> None:
+        """Answer the prompts of a task, and of the epochs of its timeline, with one model at a time."""
+        self._answer_one(task)
+        for each in task.timeline:
+            self._answer_one(replace(task, training=each.id, prompts=each.prompts))
+
+    def _answer_one(self, task: Task) -> None:
         """Answer a task's prompts with the saved adapter, not with the one in memory: users load the saved one."""
         if not task.prompts:
             return
