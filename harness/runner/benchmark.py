@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     _notify(user, filter(None, [naming.notice(manifest.suite), engine_notice(manifest)]))
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
-    with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
+    locked = storage.run.locked("name another directory with --output")
+    with locked, storage.cache.in_use(storage.run.root), closing(executor):
         manifest = _with_known_answers(request, manifest, storage)
         sweep = _sweep(request, manifest, storage, executor, user, started)
         session = _Session(request, manifest, sweep, user)

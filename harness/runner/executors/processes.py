@@ -12,7 +12,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -36,7 +38,8 @@ _POLL_INTERVAL = 0.5
 class Processes(Executor):
     """Starts `command JOB --stay` in a child process. `show` is called with new text of the worker's log.
 
-    A worker that has done its job is kept for the next job of its place, which can then use the loaded base model.
+    A worker that has done its job is kept for the next job of its place, which can then use the loaded base model. It
+    is kept until `close`, so that the confirmation has the worker of the grid.
     """
 
     show: Callable[[str], None] | None = None
@@ -44,6 +47,11 @@ class Processes(Executor):
     at: tuple[Place, ...] = (ONLY,)
     _kept: dict[str, _Child] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Workers without a job, by the names of their places. Each place has a thread of its own."""
+    _starting: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 1), init=False, repr=False, compare=False
+    )
+    """The thread that starts workers. The kernel ends a worker with the thread that started it, and those of places end
+    before the next job comes."""
     keeps_workers = True
 
     @property
@@ -89,10 +97,10 @@ class Processes(Executor):
             else:
                 child.end()
 
-    def close(self, place: Place = ONLY) -> None:
-        """End the place's worker, so that its memory is free."""
-        if child := self._kept.pop(place.name, None):
-            child.end()
+    def close(self) -> None:
+        """End the workers that wait for another job, so that their memory is free."""
+        while self._kept:
+            self._kept.popitem()[1].end()
 
     def _reuse(self, job: Path, log: Path, place: Place) -> _Child | None:
         """Give the job to the place's waiting worker; return None if there is none or it has ended."""
@@ -108,14 +116,15 @@ class Processes(Executor):
 
     def _start(self, job: Path, log: Path, place: Place) -> _Child:
         with writing(log), log.open("ab") as file:
-            process = programs.start(
+            process = self._starting.submit(
+                programs.start,
                 [*self.command, str(job), STAY],
                 stdin=subprocess.PIPE,  # stays open: a worker exits when its parent closes it or dies
                 stdout=subprocess.PIPE,
                 stderr=file,
                 changes={**_environment(), **place.variables},
                 start_new_session=True,  # so that Ctrl-C reaches only the parent, which then stops the worker
-            )
+            ).result()
         return _Child(process)
 
 

@@ -38,7 +38,8 @@ ONLY = Place()
 class Executor:
     """Base class of executors. An executor runs jobs, at most one at a time in each of its places.
 
-    The caller runs each place in a thread of its own: `run` for one job after another, and then `close`.
+    The caller runs each place in a thread of its own, which calls `run` for one job after another. When no further jobs
+    follow, `close` is called.
     """
 
     keeps_workers: bool = False
@@ -72,8 +73,8 @@ class Executor:
         """
         raise NotImplementedError
 
-    def close(self, place: Place = ONLY) -> None:
-        """End what waits in this place for another job. To be called in the thread in which `run` was called."""
+    def close(self) -> None:
+        """End the workers that wait for another job, so that their memory is free."""
 
 
 def located(event: Event, where: str) -> Event:
