@@ -49,7 +49,7 @@ from harness.engine.batched_worker import (
 )
 from harness.engine.generation.answers import answer
 from harness.engine.generation.log_probabilities import texts_of
-from harness.engine.loading import Base, check_targets, load_base
+from harness.engine.loading import Base, check_targets, import_libraries, load_base
 from harness.engine.log_filters import filter_worker_log
 from harness.engine.meter import Meter, out_of_memory, shortage
 from harness.engine.quantized_base import save_base, size_of
@@ -382,6 +382,7 @@ def _load(job: Job, cache: Cache, emit: Emit) -> Loaded:
     def waiting() -> None:
         emit(Event(EventKind.LOADING))
 
+    import_libraries()  # before others wait
     with cache.loading(waiting) as lock:
         waiting()
         saved = _saved(job, cache)

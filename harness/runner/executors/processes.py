@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -25,6 +25,7 @@ from harness.core.job import OTHER_BASE, STAY, Event, EventKind, NextJob
 from harness.core.training_outcome import Status
 from harness.hardware.gpu import Gpu
 from harness.runner.executors.protocol import ONLY, Deadline, Executor, Place
+from harness.runner.places import cpu_places
 from harness.storage.files import writing
 from harness.storage.records import decode_line, encode_line
 
@@ -45,6 +46,8 @@ class Processes(Executor):
     show: Callable[[str], None] | None = None
     command: Sequence[str] = WORKER
     at: tuple[Place, ...] = (ONLY,)
+    divisible: bool = False
+    """Whether the number of workers is still to be chosen."""
     _kept: dict[str, _Child] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Workers without a job, by the names of their places. Each place has a thread of its own."""
     _starting: ThreadPoolExecutor = field(
@@ -62,6 +65,10 @@ class Processes(Executor):
     def gpu(self) -> Gpu | None:
         """Return the GPU of the first place."""
         return self.at[0].gpu()
+
+    def divided(self, workers: int) -> Executor:
+        """Return an executor with this many workers on the CPU, if the user has not chosen their number."""
+        return replace(self, at=cpu_places(workers), divisible=False) if self.divisible else self
 
     def run(
         self,

@@ -54,6 +54,10 @@ class Executor:
         """Return the GPU of the places, which are all of one kind; None if there is none."""
         return gpu()
 
+    def divided(self, workers: int) -> Executor:  # noqa: ARG002 - the number of most executors' workers is fixed
+        """Return an executor with this many workers on the CPU, if the user has not chosen their number."""
+        return self
+
     def run(
         self,
         job: Path,
