@@ -1,7 +1,7 @@
 """What to try next: the few further trials that a run's results speak for, and changes of the suite.
 
-Each rule below reads one pattern in the results and proposes at most two rows for the next grid. What the grid of the
-run contains already is never proposed.
+Each rule below reads one pattern in the results and proposes a few rows for the next grid. What the grid of the run
+contains already is never proposed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from harness.analysis.aggregate import objective_tables
 from harness.analysis.nothing_learned import Cause, NothingLearned, nothing_learned, share
 from harness.analysis.score_table import ScoreTable, score_tables
 from harness.analysis.suite_changes import suite_changes
+from harness.core.quantities import points
 from harness.core.rehearsal import fitting
 from harness.core.run_results import Loss, LossVerdict, Outcome, Results
 from harness.core.settings import Settings
@@ -22,20 +23,32 @@ from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.core.variant_names import differing, label
 
-MOST = 4
+MOST = 5
 """Largest number of trials that are proposed."""
 MUCH = 0.5
 """Share of the margin above which a net loss is worth reducing. To show a smaller one, more cases suffice."""
+FIRST_REHEARSAL = (0.5, 1.0, 2.0)
+"""The numbers of rows with which rehearsal begins, per training row.
+
+Few rows leave most of what was learned, many bring back most of what was forgotten. The results then tell which side
+to go on. One number would only say whether it was too much or too little.
+"""
 REHEARSAL_FACTOR = 2
-"""Rehearsal begins with this number of rows per training row, and is then multiplied by it."""
+"""Factor by which rehearsal is raised that was not enough."""
+FINEST = 0.25
+"""Two numbers of rehearsal rows are worth one between them if it differs by at least this many per training row."""
+MORE_EPOCHS = 2.0
+"""Factor to the epochs of a variant that has not learned its training rows."""
 MOST_REHEARSAL = 200
 """Largest number of rehearsal rows that is proposed if the run has none, so that their number is not known."""
 RATE_FACTOR = 3.0
 """Factor to a learning rate outside of those that were tried."""
+MUCH_LESS = 0.5
+"""Largest share of one variant's loss that another loses which forgets far less."""
 LEAST_GAP = 1.5
 """Two learning rates are worth a third one between them if the higher is at least this multiple of the lower."""
 NEARLY_ALL = 0.95
-"""Pass rate on the objective above which a higher learning rate has nothing to gain."""
+"""Pass rate above which more training has nothing to gain."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class NextSteps:
 
 
 def next_steps(results: Results) -> NextSteps:
-    """Return what to try after a run: at most four trials, the most promising first.
+    """Return what to try after a run: at most five trials, the most promising first.
 
     If no variant learned, there are no trials unless the training was too short, because other settings would not help.
     Nothing is proposed for a model with random weights, whose answers mean nothing, and before all trials have ended.
@@ -75,8 +88,8 @@ def next_steps(results: Results) -> NextSteps:
     if nothing and nothing.cause is not Cause.TRAINING:
         longer = suite_changes(results, None) if nothing.cause is Cause.UNKNOWN else ()
         return NextSteps(suite=longer, nothing=nothing)
-    rules = (_more_training(run),) if nothing else (_rehearsal(run), _between(run), _fewer_epochs(run), _outside(run))
-    return NextSteps(_named(run, rules), suite_changes(results, run.nearest), nothing)
+    rules = (_more_training,) if nothing else (_rehearsal, _between, _fewer_epochs, _more_epochs, _outside)
+    return NextSteps(_named(run, [rule(run) for rule in rules]), suite_changes(results, run.nearest), nothing)
 
 
 def unfinished(results: Results) -> bool:
@@ -167,7 +180,9 @@ class _Run:
         passed = f"passes {100 * share(variant, self.objective):.0f}% of the {self.objective} cases"
         again = self._held_out_loss(variant)
         held_out = f" ({losses.seen(again)} on held-out cases)" if again else ""
-        return f"{passed}, with {losses.seen(variant.loss)}{held_out}" if variant.loss else passed
+        avoid = losses.hidden_in_one_role(variant.losses, self.margin).get(Role.AVOID)
+        alone = f" and {points(avoid.points)} of the avoid cases alone" if avoid and avoid.points else ""
+        return f"{passed}, with {losses.seen(variant.loss)}{alone}{held_out}" if variant.loss else passed
 
 
 def _finished(variant: Outcome) -> bool:
@@ -205,20 +220,38 @@ def _named(run: _Run, rules: Sequence[Iterable[_Proposal]]) -> tuple[NextTrial, 
 
 
 def _rehearsal(run: _Run) -> Iterator[_Proposal]:
-    """Propose rehearsal, or more of it, for good variants that forget much."""
+    """Propose rehearsal, in a few amounts, for a good variant that forgets much, or more for one that has some."""
     for variant in _distinct(run.gentlest, run.best):
         *_, most = run.differing_only_in("rehearsal", _settings(variant))
         tried = run.outcome(most)
         if tried is None or not run.forgets(tried):
             continue
-        had = most.rehearsal
-        rows = min(_available(run, most), REHEARSAL_FACTOR * (had or len(run.results.run.suite.examples)))
-        if rows > had:
-            more = f"more rehearsal than {had} rows" if had else "rehearsal: rows with the base model's own answers"
-            yield _Proposal(
-                replace(most, rehearsal=rows),
-                f"{tried.name} {run.seen(tried)}. Try {more}, so that it forgets less.",
-            )
+        seen, had = f"{tried.name} {run.seen(tried)}", most.rehearsal
+        if had:
+            rows = min(_available(run, most), REHEARSAL_FACTOR * had)
+            if rows > had:
+                yield _Proposal(
+                    replace(most, rehearsal=rows),
+                    f"{seen}. Try more rehearsal than {had} rows, so that it forgets less.",
+                )
+        elif variant is run.gentlest:
+            for rows in _amounts(run, most):
+                yield _Proposal(replace(most, rehearsal=rows), f"{seen}. {_why(run, rows)}")
+
+
+def _amounts(run: _Run, settings: Settings) -> list[int]:
+    """Return the numbers of rows with which rehearsal begins."""
+    rows, most = len(run.results.run.suite.examples), _available(run, settings)
+    return sorted({min(most, math.ceil(share * rows)) for share in FIRST_REHEARSAL} - {0})
+
+
+def _why(run: _Run, rows: int) -> str:
+    trained = len(run.results.run.suite.examples)
+    if rows < trained:
+        return "Few rehearsal rows, with the base model's own answers, make it forget less and leave most of the gain."
+    if rows == trained:
+        return "As many rehearsal rows as training rows make it forget less."
+    return "Many rehearsal rows make it forget least, but may take back a part of the gain."
 
 
 def _available(run: _Run, settings: Settings) -> int:
@@ -229,24 +262,38 @@ def _available(run: _Run, settings: Settings) -> int:
 
 
 def _between(run: _Run) -> Iterator[_Proposal]:
-    """Propose the rate between two neighbouring ones, if the higher learns more and only the lower loses little."""
-    pairs = []
-    for upper in run.learned:
-        rates = run.differing_only_in("learning_rate", _settings(upper))
-        place = rates.index(_settings(upper))
-        lower = run.outcome(rates[place - 1]) if place else None
-        if lower is None or not _lost(lower) <= run.margin < _lost(upper):
-            continue
-        gap = _settings(upper).learning_rate / _settings(lower).learning_rate
-        if gap >= LEAST_GAP and share(upper, run.objective) > share(lower, run.objective):
-            pairs.append((lower, upper))
-    for lower, upper in sorted(pairs, key=lambda pair: (-share(pair[1], run.objective), _lost(pair[1])))[:1]:
-        rate = _rounded(math.sqrt(_settings(lower).learning_rate * _settings(upper).learning_rate))
-        yield _Proposal(
-            replace(_settings(lower), learning_rate=rate),
-            f"{lower.name} {run.seen(lower)}; {upper.name} {run.seen(upper)}. The margin of {run.margin:g} points lies "
-            "between the two, so try a learning rate between theirs.",
-        )
+    """Propose a value between two neighbouring ones, of which one learns more, and the other forgets far less."""
+    for setting, words in (("rehearsal", "a number of rehearsal rows"), ("learning_rate", "a learning rate")):
+        found = []
+        for learner in run.learned:
+            values = run.differing_only_in(setting, _settings(learner))
+            place = values.index(_settings(learner))
+            for other in (*values[max(place - 1, 0) : place], *values[place + 1 : place + 2]):
+                keeper, middle = run.outcome(other), _middle(run, setting, _settings(learner), other)
+                if keeper and middle and _trade(run, learner, keeper):
+                    found.append((learner, keeper, middle))
+        for learner, keeper, middle in sorted(found, key=lambda each: -share(each[0], run.objective))[:1]:
+            yield _Proposal(
+                middle,
+                f"{learner.name} {run.seen(learner)}; {keeper.name} {run.seen(keeper)}. The one learns more, the other "
+                f"forgets at most half as much, so try {words} between theirs.",
+            )
+
+
+def _trade(run: _Run, learner: Outcome, keeper: Outcome) -> bool:
+    """Return whether one variant learns more, but loses more than the margin, and the other at most half of that."""
+    more = share(learner, run.objective) > share(keeper, run.objective)
+    return more and _lost(learner) > run.margin and _lost(keeper) <= MUCH_LESS * _lost(learner)
+
+
+def _middle(run: _Run, setting: str, one: Settings, other: Settings) -> Settings | None:
+    """Return settings between two that differ in one, or None if they are too close for a third to tell more."""
+    if setting == "rehearsal":
+        low, high = sorted((one.rehearsal, other.rehearsal))
+        enough = (high - low) // 2 >= FINEST * len(run.results.run.suite.examples)
+        return replace(one, rehearsal=(low + high) // 2) if enough else None
+    slow, fast = sorted((one.learning_rate, other.learning_rate))
+    return replace(one, learning_rate=_rounded(math.sqrt(slow * fast))) if fast / slow >= LEAST_GAP else None
 
 
 def _fewer_epochs(run: _Run) -> Iterator[_Proposal]:
@@ -261,6 +308,25 @@ def _fewer_epochs(run: _Run) -> Iterator[_Proposal]:
             "error of its best epoch. Fewer epochs cost less.",
         )
         return
+
+
+def _more_epochs(run: _Run) -> Iterator[_Proposal]:
+    """Propose more epochs for a variant that forgets far less than the best one, and has not learned its rows yet."""
+    best = run.best
+    if best is None or Role.LEARN not in best.rates or not run.forgets(best):
+        return
+    ended = {each.variant for each in run.results.timelines if each.enough is not None}
+    slow = [
+        v for v in run.learned
+        if share(v, Role.LEARN) < NEARLY_ALL * share(best, Role.LEARN)
+        and _lost(v) <= MUCH_LESS * _lost(best) and v.name not in ended
+    ]  # fmt: skip
+    for variant in sorted(slow, key=lambda v: -share(v, run.objective))[:1]:
+        yield _Proposal(
+            replace(_settings(variant), epochs=MORE_EPOCHS * _settings(variant).epochs),
+            f"{variant.name} {run.seen(variant)}, and passes {100 * share(variant, Role.LEARN):.0f}% of the learn "
+            "cases: it forgets little, but has not learned its training rows yet. Try twice the epochs.",
+        )
 
 
 def _outside(run: _Run) -> Iterator[_Proposal]:
