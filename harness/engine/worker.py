@@ -3,8 +3,8 @@
 The work has a process of its own because a process frees all of its memory when it ends; a notebook would have to
 restart its runtime. Progress goes to stdout, one event per line. Output of libraries goes to stderr, which the parent
 stores as a log. Results are written only to the cache, and each is committed as a whole, so the worker may be killed at
-any moment. The worker exits when its parent exits. With `--stay`, it waits for further jobs on the same base model, one
-line of JSON per job on its standard input (`harness.core.job.NextJob`), until its standard input is closed.
+any moment. The worker exits when its parent exits. With `--stay`, it waits for further jobs on the same base model,
+which come as lines of JSON on its standard input (`harness.core.job.Instruction`), until that is closed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,7 @@ import psutil
 from harness.core.costs import pool
 from harness.core.engines import Engine
 from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
-from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Job, NextJob, Prompt, Task
+from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Instruction, Job, Prompt, Task
 from harness.core.measurement import Phase, PhaseCost, Shortage
 from harness.core.model import SavedBase
 from harness.core.quantities import gib
@@ -77,13 +77,14 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
     With `--stay` in `arguments`, further jobs follow; the result is OTHER_BASE if one of them needs a new process.
     `sent` is called after each event that was sent to the parent.
     """
-    events, further = _separate_streams(), queue.Queue[NextJob]()
-    threading.Thread(target=_end_with_parent, args=(further,), daemon=True).start()
+    events, inbox = _separate_streams(), _Inbox()
+    threading.Thread(target=_end_with_parent, args=(inbox,), daemon=True).start()
     job = read_record(Path(arguments[0]), Job)
     if job.machine.kind is DeviceKind.CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def emit(event: Event) -> None:
+        inbox.use_threads()
         events.write(encode_line(event) + "\n")
         events.flush()
         if sent:
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
     loaded = work(job, emit)
     while loaded and STAY in arguments:
         emit(Event(EventKind.DONE))
-        following = further.get()
+        following = inbox.jobs.get()
         _log_to(following.log)
         job = read_record(Path(following.job), Job)
         if loaded.of != _base_of(job):
@@ -118,15 +119,39 @@ def _log_to(path: str) -> None:
     os.close(file)
 
 
-def _end_with_parent(further: queue.Queue[NextJob]) -> None:
+@dataclass
+class _Inbox:
+    """What the parent has sent, for the main thread."""
+
+    jobs: queue.Queue[Instruction] = field(default_factory=queue.Queue)
+    threads: int = 0
+    """The last number of threads; 0 if the parent has sent none."""
+
+    def use_threads(self) -> None:
+        """Compute with the last number of threads from now on, in the thread that calls this.
+
+        With MKL, results are the same, bit for bit. Without it they might not be, and the number stays.
+        """
+        if self.threads and "torch" in sys.modules:
+            import torch
+
+            known: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+            if known and torch.get_num_threads() != self.threads:
+                torch.set_num_threads(self.threads)
+
+
+def _end_with_parent(inbox: _Inbox) -> None:
     """Exit when stdin is closed: only the parent holds its other end, so it has exited or has no further job.
 
     Where the kernel does not end this process with its parent (not on Linux), this thread does, unless native code
-    keeps Python from running it. Each line that the parent writes is a further job.
+    keeps Python from running it.
     """
     with os.fdopen(0, "rb", closefd=False) as lines:
         for line in lines:
-            further.put(decode_line(line.decode(), NextJob))
+            sent = decode_line(line.decode(), Instruction)
+            inbox.threads = sent.threads or inbox.threads
+            if sent.job:
+                inbox.jobs.put(sent)
     os._exit(1)
 
 

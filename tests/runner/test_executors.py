@@ -263,6 +263,34 @@ def test_a_worker_is_kept_for_the_next_job(tmp_path: Path, job: Path, other: tup
     assert_gone([process])
 
 
+SHARING = f"""
+import json, sys
+wanted = 3 if sys.argv[1].endswith("long") else 1
+print('{encode_line(Event(EventKind.LOADED))}', flush=True)
+for _ in range(wanted):
+    print(json.loads(sys.stdin.readline())["threads"], file=sys.stderr, flush=True)
+print('{encode_line(Event(EventKind.DONE))}', flush=True)
+sys.stdin.read()
+"""
+"""A worker that logs the numbers of threads that it gets: one number, or three for a job with the name `long`."""
+
+
+def test_the_cores_belong_to_the_workers_with_jobs(tmp_path: Path) -> None:
+    """On a CPU, a worker uses all cores while it is the only one with a job, and otherwise its share."""
+    places = (Place("one", threads=1), Place("two", threads=1))
+    executor = Processes(command=[sys.executable, "-c", SHARING], at=places)
+    long = executor.run(tmp_path / "long", tmp_path / "long.log", timeout=60, place=places[0])
+    first = next(long)
+    short = list(executor.run(tmp_path / "short", tmp_path / "short.log", timeout=60, place=places[1]))
+    ends = [each[-1].status for each in ([first, *long], short)]
+    executor.close()
+    cores = len(os.sched_getaffinity(0))
+    half = max(1, cores // 2)
+    assert ends == [Status.SUCCEEDED] * 2
+    assert (tmp_path / "long.log").read_text(encoding="utf-8") == f"{cores}\n{half}\n{cores}\n"
+    assert (tmp_path / "short.log").read_text(encoding="utf-8") == f"{half}\n"
+
+
 def _in_a_thread(run: Callable[[], Iterable[Event]]) -> list[Event]:
     """Return the events of a run whose thread has ended, like that of a place of a dispatcher."""
     found: list[Event] = []

@@ -21,7 +21,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from harness.core import programs
-from harness.core.job import OTHER_BASE, STAY, Event, EventKind, NextJob
+from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Instruction
 from harness.core.training_outcome import Status
 from harness.hardware.gpu import Gpu
 from harness.runner.executors.protocol import ONLY, Deadline, Executor, Place
@@ -50,6 +50,9 @@ class Processes(Executor):
     """Whether the number of workers is still to be chosen."""
     _kept: dict[str, _Child] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Workers without a job, by the names of their places. Each place has a thread of its own."""
+    _busy: dict[str, _Child] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Workers with a job, by the names of their places."""
+    _sharing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
     _starting: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1), init=False, repr=False, compare=False
     )
@@ -86,12 +89,14 @@ class Processes(Executor):
         with writing(log):
             log.open("wb").close()
         child, keep = self._reuse(job, log, place) or self._start(job, log, place), False
+        self._share(place, child)
         try:
             with _follow_log(log, self.show):
                 ended = yield from _events(child, limits)
                 if ended is None and child.process.wait() == OTHER_BASE:
                     child.end()
                     child = self._start(job, log, place)
+                    self._share(place, child)
                     ended = yield from _events(child, limits)
                 keep = ended is not None and ended.status is Status.SUCCEEDED
                 if ended is not None and not keep:
@@ -99,6 +104,7 @@ class Processes(Executor):
                 code = 0 if keep else child.process.wait()
             yield ended or _ended(code, log, _out_of_memory_kills() > kills)
         finally:
+            self._share(place, None)
             if keep:
                 self._kept[place.name] = child
             else:
@@ -109,6 +115,19 @@ class Processes(Executor):
         while self._kept:
             self._kept.popitem()[1].end()
 
+    def _share(self, place: Place, child: _Child | None) -> None:
+        """Note which worker has a job in this place, if any, and divide the cores among the workers with jobs."""
+        if not place.threads:
+            return
+        with self._sharing:
+            self._busy.pop(place.name, None)
+            if child:
+                self._busy[place.name] = child
+            threads = len(os.sched_getaffinity(0)) // max(1, len(self._busy))
+            for each in self._busy.values():
+                with contextlib.suppress(OSError, ValueError):  # the worker has ended, which `_events` finds out
+                    each.give(Instruction(threads=max(1, threads)))
+
     def _reuse(self, job: Path, log: Path, place: Place) -> _Child | None:
         """Give the job to the place's waiting worker; return None if there is none or it has ended."""
         child = self._kept.pop(place.name, None)
@@ -116,7 +135,7 @@ class Processes(Executor):
             return None
         with contextlib.suppress(OSError):
             if child.process.poll() is None:
-                child.give(NextJob(str(job), str(log)))
+                child.give(Instruction(str(job), str(log)))
                 return child
         child.end()
         return None
@@ -144,14 +163,14 @@ class _Child:
         """None follows the last line."""
         threading.Thread(target=_read_lines, args=(process.stdout, self.lines), daemon=True).start()
 
-    def give(self, further: NextJob) -> None:
-        """Give the waiting worker a further job.
+    def give(self, instruction: Instruction) -> None:
+        """Send the worker a further job, if it has none, or another number of threads.
 
         Raises:
             OSError: the worker has ended.
         """
         assert self.process.stdin is not None
-        self.process.stdin.write(encode_line(further).encode() + b"\n")
+        self.process.stdin.write(encode_line(instruction).encode() + b"\n")
         self.process.stdin.flush()
 
     def end(self) -> None:
