@@ -11,7 +11,7 @@ from __future__ import annotations
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from harness.core.job import Event, EventKind, Job, Task
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.passes import even_parts
 from harness.core.settings import Settings, fusible
+from harness.core.suite import Example
 from harness.core.training_outcome import Status, Step, Together, Training
 from harness.core.units import DeviceKind
 from harness.engine import fingerprint
@@ -43,6 +44,8 @@ from harness.storage.cache import AnswerPass, Cache, Commit, state_id
 from harness.storage.manifest import verify_manifest
 
 Emit = Callable[[Event], None]
+Probes = dict[tuple[Settings, tuple[Example, ...]], Probe]
+"""What training a trial alone costs, by the kind of trial and the suite's rows."""
 _ADAPTER_SHARE = 0.4
 """Largest share of the free memory that the adapters of the models in one batch may take."""
 _REPORT_EVERY = 8
@@ -79,6 +82,8 @@ class BatchedWorker:
     load: PhaseCost
     """Cost of loading the base."""
     tools: Tools
+    probes: Probes = field(default_factory=dict)
+    """What jobs on this base have measured; further kinds of trials are added."""
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -123,12 +128,13 @@ class BatchedWorker:
         return _PassEnd.COMMITTED
 
     def _probe(self, tasks: Sequence[Task]) -> dict[Settings, Probe]:
-        """For each kind of trial, measure what training one trial alone costs; leave out kinds that fail.
+        """For each kind of trial, measure what training one trial alone costs, once; leave out kinds that fail.
 
         The steps of all trials of one kind cost the same (see `shape_of`), except that their seeds may draw other
         rehearsal rows. The trial with the longest of these is measured, because memory peaks with the longest row.
         """
-        found: dict[Settings, Probe | None] = {}
+        rows = self.job.examples
+        found: dict[Settings, Probe | None] = {shape: one for (shape, own), one in self.probes.items() if own == rows}
         trainer = self.tools.trainers[self.job.engine.alone]
         for task in sorted(tasks, key=lambda task: -_longest(self.rows.of(task))):
             if (shape := self._shape(task)) in found:
@@ -141,7 +147,9 @@ class BatchedWorker:
                 found[shape] = None
             if found[shape] is None:
                 self._free()
-        return {shape: one for shape, one in found.items() if one}
+        measured = {shape: one for shape, one in found.items() if one}
+        self.probes.update({(shape, rows): one for shape, one in measured.items()})
+        return measured
 
     def _shape(self, task: Task) -> Settings:
         return shape_of(_settings(task), self.rows.longest(task))

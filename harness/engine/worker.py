@@ -39,6 +39,7 @@ from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.batched_worker import (
     BatchedWorker,
+    Probes,
     Tools,
     answer_phase,
     can_batch,
@@ -163,6 +164,8 @@ class Loaded:
     cost: PhaseCost
     of: tuple[object, ...]
     """Equal for jobs that can use this base model."""
+    probes: Probes = field(default_factory=dict)
+    """What training on this base model alone costs, as far as jobs have measured it."""
 
 
 def _base_of(job: Job) -> tuple[object, ...]:
@@ -202,7 +205,9 @@ class _Worker:
             if task.attach:
                 self._check_fit(task)
         self._rows = TrainingRows(job, self._tokenize)
-        self._batched = BatchedWorker(job, self._base, self._cache, emit, self._rows, self._load, tools)
+        self._batched = BatchedWorker(
+            job, self._base, self._cache, emit, self._rows, self._load, tools, self.loaded.probes
+        )
         self._check_embeddings(row.input_ids for row in self._rows)
         self._check_prompts()
 
