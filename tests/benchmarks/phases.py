@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -32,9 +33,8 @@ from harness.core.measurement import Phase
 from harness.core.run import TrialRecord
 from harness.hardware.environment import machine, stack_versions
 from harness.runner import benchmark
-from harness.runner.executors.processes import Processes
+from harness.runner.executors.choice import executor_for
 from harness.runner.listeners.protocol import Listener
-from harness.runner.places import local_places
 from harness.runner.request import Request
 
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "workshop"
@@ -47,6 +47,7 @@ class Clock(Listener):
 
     begun: float = field(default_factory=lambda: psutil.Process().create_time())
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    places: set[str] = field(default_factory=set)
     _last: dict[str, tuple[float, EventKind]] = field(default_factory=dict)
     """When the last event of each place arrived, and its kind."""
     _planned: float = 0.0
@@ -60,6 +61,7 @@ class Clock(Listener):
             )
             self._planned, self._last = now, {}
         elif event.kind in (EventKind.LOADING, EventKind.LOADED, EventKind.ENDED, *_WORK):
+            self.places.add(event.place)
             before, kind = self._last.get(event.place, (self._planned, EventKind.PLANNED))
             if name := _between(kind, event.kind):
                 self.seconds[name] += now - before
@@ -95,6 +97,12 @@ def trained(records: Iterable[TrialRecord]) -> float:
     return sum(passes.values()) + alone
 
 
+def processor_seconds() -> float:
+    """Return the seconds of all cores that this process and its workers, which have ended, have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def answered(records: Iterable[TrialRecord]) -> float:
     """Return the seconds of all answers, of which each record has its trial's share."""
     phases = (Phase.ANSWER_BEFORE, Phase.ANSWER_AFTER)
@@ -104,26 +112,28 @@ def answered(records: Iterable[TrialRecord]) -> float:
 def figures(given: argparse.Namespace) -> dict[str, Any]:
     """Run the suite; return the seconds of its parts, and the share of neither training nor answering."""
     profile = device_profiles.PROFILES[given.profile]
-    places = local_places(profile, workers=given.workers)
+    executor = executor_for("local", profile, workers=given.workers)
     request = Request(suite=given.suite.resolve(), grid=given.grid, model=given.model, profile=profile)
     clock = Clock()
     with _empty_folder():
-        store, results = benchmark.run(request, Processes(at=places), [clock])
+        store, results = benchmark.run(request, executor, [clock])
         whole = clock.end()
         records, manifest = store.records(), store.manifest()
     rehearsal = manifest.rehearsal.answers if manifest.rehearsal else ()
-    training = trained(records) / len(places)
-    answering = (answered(records) + sum(c.seconds.value for r in rehearsal for c in r.costs)) / len(places)
+    workers = len(clock.places)
+    training = trained(records) / workers
+    answering = (answered(records) + sum(c.seconds.value for r in rehearsal for c in r.costs)) / workers
     beside = whole - training - answering
     return {
         "command": "python -m tests.benchmarks.phases " + " ".join(sys.argv[1:]),
         "machine": machine(profile).device,
         "cores": len(os.sched_getaffinity(0)),
-        "workers": len(places),
+        "workers": workers,
         "versions": stack_versions(),
         "trials": len(records),
         "answers": sum(len(repeats) for record in records for repeats in record.answers.values()),
         "seconds": whole,
+        "processor seconds": processor_seconds(),
         "training": training,
         "answering": answering,
         "beside": beside,
