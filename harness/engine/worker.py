@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import queue
 import sys
 import threading
 import traceback
@@ -28,7 +27,7 @@ import psutil
 from harness.core.costs import pool
 from harness.core.engines import Engine
 from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
-from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Instruction, Job, Prompt, Task
+from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Job, Prompt, Task
 from harness.core.measurement import Phase, PhaseCost, Shortage
 from harness.core.model import SavedBase
 from harness.core.quantities import gib
@@ -58,6 +57,7 @@ from harness.engine.random_weights import bytes_of, make_base
 from harness.engine.tokenization import Row, conversations_of, tokenize
 from harness.engine.trainers.registry import trainers
 from harness.engine.training_rows import TrainingRows
+from harness.engine.worker_streams import Inbox, listen, log_to, separate_streams
 from harness.hardware.gpu import count_of_gpus
 from harness.models.adapter_config import check_patterns
 from harness.models.foreign_files import read_object, refusing
@@ -65,7 +65,7 @@ from harness.models.token_check import called, check_embeddings
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.files import is_full
 from harness.storage.manifest import verify_manifest
-from harness.storage.records import decode_line, encode_line, read_record
+from harness.storage.records import encode_line, read_record
 
 Emit = Callable[[Event], None]
 _WORKER_BYTES = 3 * 2**30
@@ -78,8 +78,8 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
     With `--stay` in `arguments`, further jobs follow; the result is OTHER_BASE if one of them needs a new process.
     `sent` is called after each event that was sent to the parent.
     """
-    events, inbox = _separate_streams(), _Inbox()
-    threading.Thread(target=_end_with_parent, args=(inbox,), daemon=True).start()
+    events, inbox = separate_streams(), Inbox()
+    threading.Thread(target=listen, args=(inbox,), daemon=True).start()
     job = read_record(Path(arguments[0]), Job)
     if job.machine.kind is DeviceKind.CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -95,65 +95,12 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
     while loaded and STAY in arguments:
         emit(Event(EventKind.DONE))
         following = inbox.jobs.get()
-        _log_to(following.log)
+        log_to(following.log)
         job = read_record(Path(following.job), Job)
         if loaded.of != _base_of(job):
             return OTHER_BASE
         loaded = work(job, emit, loaded=loaded)
     return 0
-
-
-def _separate_streams() -> Any:
-    """Return a stream that carries only events to the parent; redirect other output of stdout to stderr, the log."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return events
-
-
-def _log_to(path: str) -> None:
-    """Write further output of this process to another log."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    for number in (1, 2):
-        os.dup2(file, number)
-    os.close(file)
-
-
-@dataclass
-class _Inbox:
-    """What the parent has sent, for the main thread."""
-
-    jobs: queue.Queue[Instruction] = field(default_factory=queue.Queue)
-    threads: int = 0
-    """The last number of threads; 0 if the parent has sent none."""
-
-    def use_threads(self) -> None:
-        """Compute with the last number of threads from now on, in the thread that calls this.
-
-        With MKL, results are the same, bit for bit. Without it they might not be, and the number stays.
-        """
-        if self.threads and "torch" in sys.modules:
-            import torch
-
-            known: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-            if known and torch.get_num_threads() != self.threads:
-                torch.set_num_threads(self.threads)
-
-
-def _end_with_parent(inbox: _Inbox) -> None:
-    """Exit when stdin is closed: only the parent holds its other end, so it has exited or has no further job.
-
-    Where the kernel does not end this process with its parent (not on Linux), this thread does, unless native code
-    keeps Python from running it.
-    """
-    with os.fdopen(0, "rb", closefd=False) as lines:
-        for line in lines:
-            sent = decode_line(line.decode(), Instruction)
-            inbox.threads = sent.threads or inbox.threads
-            if sent.job:
-                inbox.jobs.put(sent)
-    os._exit(1)
 
 
 @dataclass(frozen=True)

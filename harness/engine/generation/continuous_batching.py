@@ -158,11 +158,15 @@ def answer_requests(
     """
     graphs = CudaGraphs(capture) if base.machine.kind is DeviceKind.CUDA or capture is not cuda_graph else None
     with dequantised(base), _stacked(base, requests, rows, graphs=graphs is not None) as (stack, positions):
-        slots = [
-            _slot(base, request.name, position, prompt, decoding)
+        asked = [
+            (number, request, position, prompt)
             for request, position in zip(requests, positions, strict=True)
-            for prompt in {prompt.key: prompt for prompt in request.prompts}.values()
+            for number, prompt in enumerate({prompt.key: prompt for prompt in request.prompts}.values())
         ]
+        # Models that answer the same prompts answer each of them side by side. So a batch has equally many rows of each
+        # model, or nearly so, and their adapters are multiplied with few padding rows.
+        asked.sort(key=lambda each: each[0])
+        slots = [_slot(base, request.name, position, prompt, decoding) for _, request, position, prompt in asked]
         evaluated = _evaluated(base, stack, slots, rows)
         left = {request.name: sum(slot.request == request.name for slot in slots) for request in requests}
         done: dict[str, dict[str, Answer]] = {request.name: {} for request in requests}
@@ -318,7 +322,8 @@ class _Batch:
             if not self._slots:
                 self._open(waiting)
             count = max(1, min(room, self._join_tokens // len(waiting[0].given)))
-            ended = self._join([slot.begin(self._decoding) for slot in waiting[:count]])
+            joining = sorted(waiting[:count], key=lambda slot: slot.adapter)
+            ended = self._join([slot.begin(self._decoding) for slot in joining])
             # Only now are they no longer waiting: if `_join` runs out of memory, they must still be in the list.
             del waiting[:count]
             return ended
