@@ -26,11 +26,11 @@ from harness.core.suite import Example
 from harness.core.training_outcome import Status, Step, Together, Training
 from harness.core.units import DeviceKind
 from harness.engine import fingerprint
+from harness.engine.generation.adapter_reader import AdapterReader
 from harness.engine.generation.continuous_batching import (
     Request,
     answer_requests,
     attends_to_all,
-    read_adapter,
     rows_at_once,
 )
 from harness.engine.loading import Base
@@ -44,8 +44,6 @@ from harness.storage.cache import AnswerPass, Cache, Commit, state_id
 from harness.storage.manifest import verify_manifest
 
 Emit = Callable[[Event], None]
-Probes = dict[tuple[Settings, tuple[Example, ...]], Probe]
-"""What training a trial alone costs, by the kind of trial and the suite's rows."""
 _ADAPTER_SHARE = 0.4
 """Largest share of the free memory that the adapters of the models in one batch may take."""
 _REPORT_EVERY = 8
@@ -71,6 +69,15 @@ class Tools:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What jobs on one base have found out, for the jobs after them."""
+
+    adapters: AdapterReader
+    probes: dict[tuple[Settings, tuple[Example, ...]], Probe] = field(default_factory=dict)
+    """What training a trial alone costs, by the kind of trial and the suite's rows."""
+
+
+@dataclass(frozen=True)
 class BatchedWorker:
     """Trains and answers several tasks at once, on the base that a worker has loaded."""
 
@@ -82,8 +89,7 @@ class BatchedWorker:
     load: PhaseCost
     """Cost of loading the base."""
     tools: Tools
-    probes: Probes = field(default_factory=dict)
-    """What jobs on this base have measured; further kinds of trials are added."""
+    known: Known
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -134,7 +140,9 @@ class BatchedWorker:
         rehearsal rows. The trial with the longest of these is measured, because memory peaks with the longest row.
         """
         rows = self.job.examples
-        found: dict[Settings, Probe | None] = {shape: one for (shape, own), one in self.probes.items() if own == rows}
+        found: dict[Settings, Probe | None] = {
+            shape: one for (shape, own), one in self.known.probes.items() if own == rows
+        }
         trainer = self.tools.trainers[self.job.engine.alone]
         for task in sorted(tasks, key=lambda task: -_longest(self.rows.of(task))):
             if (shape := self._shape(task)) in found:
@@ -148,7 +156,7 @@ class BatchedWorker:
             if found[shape] is None:
                 self._free()
         measured = {shape: one for shape, one in found.items() if one}
-        self.probes.update({(shape, rows): one for shape, one in measured.items()})
+        self.known.probes.update({(shape, rows): one for shape, one in measured.items()})
         return measured
 
     def _shape(self, task: Task) -> Settings:
@@ -253,7 +261,7 @@ class BatchedWorker:
             return Request(part.training, None, part.prompts)
         folder = self.cache.adapter(part.training)
         verify_manifest(folder)
-        adapter = read_adapter(self.base, folder)
+        adapter = self.known.adapters.read(folder)
         return Request(part.training, adapter, part.prompts) if adapter else None
 
     def _answer_batch(self, asked: Sequence[tuple[Task, Task]]) -> set[str]:

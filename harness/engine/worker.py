@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -38,7 +38,7 @@ from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.batched_worker import (
     BatchedWorker,
-    Probes,
+    Known,
     Tools,
     answer_phase,
     can_batch,
@@ -47,6 +47,7 @@ from harness.engine.batched_worker import (
     training_of,
     trial_of,
 )
+from harness.engine.generation.adapter_reader import AdapterReader
 from harness.engine.generation.answers import answer
 from harness.engine.generation.log_probabilities import texts_of
 from harness.engine.loading import Base, check_targets, import_libraries, load_base
@@ -111,8 +112,7 @@ class Loaded:
     cost: PhaseCost
     of: tuple[object, ...]
     """Equal for jobs that can use this base model."""
-    probes: Probes = field(default_factory=dict)
-    """What training on this base model alone costs, as far as jobs have measured it."""
+    known: Known
 
 
 def _base_of(job: Job) -> tuple[object, ...]:
@@ -153,7 +153,7 @@ class _Worker:
                 self._check_fit(task)
         self._rows = TrainingRows(job, self._tokenize)
         self._batched = BatchedWorker(
-            job, self._base, self._cache, emit, self._rows, self._load, tools, self.loaded.probes
+            job, self._base, self._cache, emit, self._rows, self._load, tools, self.loaded.known
         )
         self._check_embeddings(row.input_ids for row in self._rows)
         self._check_prompts()
@@ -374,7 +374,7 @@ def _load(job: Job, cache: Cache, emit: Emit) -> Loaded:
                 cache.commit_base(_named(job), size_of(base.model), partial(save_base, base.model))
             except StoreError as error:
                 print(f"the quantised base is not saved for later workers: {error}", flush=True)
-    return Loaded(base, cost, _base_of(job))
+    return Loaded(base, cost, _base_of(job), Known(AdapterReader(base)))
 
 
 def _room_for_all(job: Job, saved: Path) -> bool:
