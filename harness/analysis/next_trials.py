@@ -27,24 +27,26 @@ MOST = 5
 """Largest number of trials that are proposed."""
 MUCH = 0.5
 """Share of the margin above which a net loss is worth reducing. To show a smaller one, more cases suffice."""
-FIRST_REHEARSAL = (0.5, 1.0, 2.0)
-"""The numbers of rows with which rehearsal begins, per training row.
+FEW = 0.25
+"""The smallest number of rows with which rehearsal begins, per training row.
 
-Few rows leave most of what was learned, many bring back most of what was forgotten. The results then tell which side
-to go on. One number would only say whether it was too much or too little.
+A few rows tend to take back little of what was learned, but keep less of what would be forgotten than many.
 """
+SOME = (0.5, 1.0)
+"""The larger numbers of rows with which rehearsal begins, per training row.
+
+They tend to keep more and to take back more, which more training can make up for.
+"""
+MORE_TRAINING = 2.0
+"""Factor to the learning rate, or to the epochs, of a variant that gets these larger numbers."""
 REHEARSAL_FACTOR = 2
 """Factor by which rehearsal is raised that was not enough."""
 FINEST = 0.25
 """Two numbers of rehearsal rows are worth one between them if it differs by at least this many per training row."""
-MORE_EPOCHS = 2.0
-"""Factor to the epochs of a variant that has not learned its training rows."""
 MOST_REHEARSAL = 200
 """Largest number of rehearsal rows that is proposed if the run has none, so that their number is not known."""
 RATE_FACTOR = 3.0
 """Factor to a learning rate outside of those that were tried."""
-MUCH_LESS = 0.5
-"""Largest share of one variant's loss that another loses which forgets far less."""
 LEAST_GAP = 1.5
 """Two learning rates are worth a third one between them if the higher is at least this multiple of the lower."""
 NEARLY_ALL = 0.95
@@ -88,7 +90,7 @@ def next_steps(results: Results) -> NextSteps:
     if nothing and nothing.cause is not Cause.TRAINING:
         longer = suite_changes(results, None) if nothing.cause is Cause.UNKNOWN else ()
         return NextSteps(suite=longer, nothing=nothing)
-    rules = (_more_training,) if nothing else (_rehearsal, _between, _fewer_epochs, _more_epochs, _outside)
+    rules = (_more_training,) if nothing else (_rehearsal, _between, _fewer_epochs, _outside, _longer_rehearsal)
     return NextSteps(_named(run, [rule(run) for rule in rules]), suite_changes(results, run.nearest), nothing)
 
 
@@ -172,6 +174,9 @@ class _Run:
         same = {each for each in self.tried if replace(each, **{setting: getattr(of, setting)}) == of}
         return sorted({*same, of}, key=lambda each: float(getattr(each, setting)))
 
+    def has_more_to_learn(self, variant: Outcome) -> bool:
+        return share(variant, self.objective) < NEARLY_ALL
+
     def outcome(self, settings: Settings) -> Outcome | None:
         return next((v for v in self.finished if v.settings == settings), None)
 
@@ -220,38 +225,82 @@ def _named(run: _Run, rules: Sequence[Iterable[_Proposal]]) -> tuple[NextTrial, 
 
 
 def _rehearsal(run: _Run) -> Iterator[_Proposal]:
-    """Propose rehearsal, in a few amounts, for a good variant that forgets much, or more for one that has some."""
+    """Propose a beginning with rehearsal for a good variant that forgets much, and more for one that has some."""
+    if first := _without_rehearsal(run):
+        yield from _first_rehearsal(run, first)
     for variant in _distinct(run.gentlest, run.best):
         *_, most = run.differing_only_in("rehearsal", _settings(variant))
-        tried = run.outcome(most)
-        if tried is None or not run.forgets(tried):
-            continue
-        seen, had = f"{tried.name} {run.seen(tried)}", most.rehearsal
-        if had:
-            rows = min(_available(run, most), REHEARSAL_FACTOR * had)
-            if rows > had:
-                yield _Proposal(
-                    replace(most, rehearsal=rows),
-                    f"{seen}. Try more rehearsal than {had} rows, so that it forgets less.",
-                )
-        elif variant is run.gentlest:
-            for rows in _amounts(run, most):
-                yield _Proposal(replace(most, rehearsal=rows), f"{seen}. {_why(run, rows)}")
+        tried, had = run.outcome(most), most.rehearsal
+        rows = min(_available(run, most), REHEARSAL_FACTOR * had)
+        if tried and run.forgets(tried) and rows > had:
+            yield _Proposal(
+                replace(most, rehearsal=rows),
+                f"{tried.name} {run.seen(tried)}. Try more rehearsal than {had} rows, so that it forgets less.",
+            )
 
 
-def _amounts(run: _Run, settings: Settings) -> list[int]:
-    """Return the numbers of rows with which rehearsal begins."""
+def _without_rehearsal(run: _Run) -> Outcome | None:
+    """Return the gentlest variant if it forgets much, and its settings have not been tried with rehearsal."""
+    found = run.gentlest
+    if found is None or not run.forgets(found):
+        return None
+    *_, most = run.differing_only_in("rehearsal", _settings(found))
+    return None if most.rehearsal else found
+
+
+def _first_rehearsal(run: _Run, variant: Outcome) -> Iterator[_Proposal]:
+    """Propose a few rehearsal rows, and larger numbers of them with twice the learning rate.
+
+    A variant that passes nearly everything has nothing to make up for, and keeps its rate. So does one of which a
+    training with a higher rate diverged.
+    """
+    own, seen = _settings(variant), f"{variant.name} {run.seen(variant)}."
+    for rows in _amounts(run, own, FEW):
+        yield _Proposal(
+            replace(own, rehearsal=rows),
+            f"{seen} A few rehearsal rows, with the base model's own answers, should make it forget less, and take "
+            "back little of what it learned.",
+        )
+    rate = _rounded(MORE_TRAINING * own.learning_rate)
+    for rows in _amounts(run, own, *SOME):
+        if run.has_more_to_learn(variant) and _bears(run, own, rate):
+            yield _Proposal(
+                replace(own, rehearsal=rows, learning_rate=rate),
+                f"{seen} With {rows} rehearsal rows it should forget less, so that twice the learning rate may teach "
+                "it more at a smaller loss.",
+            )
+        else:
+            yield _Proposal(
+                replace(own, rehearsal=rows),
+                f"{seen} With {rows} rehearsal rows it should forget less, but may also learn less.",
+            )
+
+
+def _longer_rehearsal(run: _Run) -> Iterator[_Proposal]:
+    """Propose to begin with rehearsal and twice the epochs, which cost most, so that this rule is the last."""
+    variant = _without_rehearsal(run)
+    if variant is None or not run.has_more_to_learn(variant) or _learning_ended(run, variant):
+        return
+    own = _settings(variant)
+    for rows in _amounts(run, own, *SOME):
+        yield _Proposal(
+            replace(own, rehearsal=rows, epochs=MORE_TRAINING * own.epochs),
+            f"{variant.name} {run.seen(variant)}. With {rows} rehearsal rows it should forget less, so that twice the "
+            "epochs may teach it more at a smaller loss.",
+        )
+
+
+def _amounts(run: _Run, settings: Settings, *shares: float) -> list[int]:
+    """Return numbers of rehearsal rows, as many per training row as `shares` say, or as many as there are."""
     rows, most = len(run.results.run.suite.examples), _available(run, settings)
-    return sorted({min(most, math.ceil(share * rows)) for share in FIRST_REHEARSAL} - {0})
+    return sorted({min(most, math.ceil(share * rows)) for share in shares} - {0})
 
 
-def _why(run: _Run, rows: int) -> str:
-    trained = len(run.results.run.suite.examples)
-    if rows < trained:
-        return "Few rehearsal rows, with the base model's own answers, make it forget less and leave most of the gain."
-    if rows == trained:
-        return "As many rehearsal rows as training rows make it forget less."
-    return "Many rehearsal rows make it forget least, but may take back a part of the gain."
+def _bears(run: _Run, own: Settings, rate: float) -> bool:
+    """Return whether no training diverged that differs only in a learning rate above its own, up to this one."""
+    rates = run.differing_only_in("learning_rate", own)
+    higher = {each for each in rates if own.learning_rate < each.learning_rate <= rate}
+    return not any(v.settings in higher and Status.DIVERGED in v.statuses for v in run.results.variants)
 
 
 def _available(run: _Run, settings: Settings) -> int:
@@ -262,7 +311,7 @@ def _available(run: _Run, settings: Settings) -> int:
 
 
 def _between(run: _Run) -> Iterator[_Proposal]:
-    """Propose a value between two neighbouring ones, of which one learns more, and the other forgets far less."""
+    """Propose a value between two neighbouring ones, of which one learns more, and the other loses little enough."""
     for setting, words in (("rehearsal", "a number of rehearsal rows"), ("learning_rate", "a learning rate")):
         found = []
         for learner in run.learned:
@@ -276,14 +325,14 @@ def _between(run: _Run) -> Iterator[_Proposal]:
             yield _Proposal(
                 middle,
                 f"{learner.name} {run.seen(learner)}; {keeper.name} {run.seen(keeper)}. The one learns more, the other "
-                f"forgets at most half as much, so try {words} between theirs.",
+                f"loses no more than the margin of {run.margin:g} points, so try {words} between theirs.",
             )
 
 
 def _trade(run: _Run, learner: Outcome, keeper: Outcome) -> bool:
-    """Return whether one variant learns more, but loses more than the margin, and the other at most half of that."""
+    """Return whether one variant learns more, but loses more than the margin, and the other does not."""
     more = share(learner, run.objective) > share(keeper, run.objective)
-    return more and _lost(learner) > run.margin and _lost(keeper) <= MUCH_LESS * _lost(learner)
+    return more and _lost(learner) > run.margin and _lost(keeper) <= run.margin
 
 
 def _middle(run: _Run, setting: str, one: Settings, other: Settings) -> Settings | None:
@@ -299,34 +348,19 @@ def _middle(run: _Run, setting: str, one: Settings, other: Settings) -> Settings
 def _fewer_epochs(run: _Run) -> Iterator[_Proposal]:
     """Propose fewer epochs where the timeline shows that learning had ended."""
     for variant in _distinct(run.nearest, run.best):
-        found = next((each for each in run.results.timelines if each.variant == variant.name), None)
-        if found is None or found.enough is None or found.enough >= _settings(variant).epochs:
-            continue
-        yield _Proposal(
-            replace(_settings(variant), epochs=float(found.enough)),
-            f"After epoch {found.enough:g} of {_settings(variant).epochs:g}, {variant.name} was within one standard "
-            "error of its best epoch. Fewer epochs cost less.",
-        )
-        return
+        if enough := _learning_ended(run, variant):
+            yield _Proposal(
+                replace(_settings(variant), epochs=float(enough)),
+                f"After epoch {enough:g} of {_settings(variant).epochs:g}, {variant.name} was within one standard "
+                "error of its best epoch. Fewer epochs cost less.",
+            )
+            return
 
 
-def _more_epochs(run: _Run) -> Iterator[_Proposal]:
-    """Propose more epochs for a variant that forgets far less than the best one, and has not learned its rows yet."""
-    best = run.best
-    if best is None or Role.LEARN not in best.rates or not run.forgets(best):
-        return
-    ended = {each.variant for each in run.results.timelines if each.enough is not None}
-    slow = [
-        v for v in run.learned
-        if share(v, Role.LEARN) < NEARLY_ALL * share(best, Role.LEARN)
-        and _lost(v) <= MUCH_LESS * _lost(best) and v.name not in ended
-    ]  # fmt: skip
-    for variant in sorted(slow, key=lambda v: -share(v, run.objective))[:1]:
-        yield _Proposal(
-            replace(_settings(variant), epochs=MORE_EPOCHS * _settings(variant).epochs),
-            f"{variant.name} {run.seen(variant)}, and passes {100 * share(variant, Role.LEARN):.0f}% of the learn "
-            "cases: it forgets little, but has not learned its training rows yet. Try twice the epochs.",
-        )
+def _learning_ended(run: _Run, variant: Outcome) -> float | None:
+    """Return the epoch after which a variant learned nothing more, if its timeline shows that."""
+    enough = next((each.enough for each in run.results.timelines if each.variant == variant.name), None)
+    return enough if enough is not None and enough < _settings(variant).epochs else None
 
 
 def _outside(run: _Run) -> Iterator[_Proposal]:
@@ -339,9 +373,9 @@ def _outside(run: _Run) -> Iterator[_Proposal]:
     if run.forgets(best) and own == rates[0]:
         yield _Proposal(
             replace(own, learning_rate=_rounded(own.learning_rate / RATE_FACTOR)),
-            f"{best.name} {run.seen(best)}, and has the lowest learning rate of its kind. A lower one forgets less.",
+            f"{best.name} {run.seen(best)}, and has the lowest learning rate of its kind. A lower one may forget less.",
         )
-    elif not run.forgets(best) and own == rates[-1] and len(rates) > 1 and share(best, run.objective) < NEARLY_ALL:
+    elif not run.forgets(best) and own == rates[-1] and len(rates) > 1 and run.has_more_to_learn(best):
         yield _Proposal(
             replace(own, learning_rate=_rounded(own.learning_rate * RATE_FACTOR)),
             f"{best.name} {run.seen(best)}, and has the highest learning rate of its kind. A higher one may learn "

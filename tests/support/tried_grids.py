@@ -10,7 +10,7 @@ from harness.core.run import EpochAnswers, TrialRecord
 from harness.core.run_results import Results
 from harness.core.settings import Settings, Variant
 from harness.core.suite import Case, Decoding, Example, Message, Role, Split
-from harness.core.training_outcome import Training
+from harness.core.training_outcome import Status, Training
 from tests.support.synthetic_runs import case, manifest, record, score, suite, training
 
 GENERALISE, RETAIN = 40, 60
@@ -36,6 +36,7 @@ class Tried:
     """Number of its `retain` answers that fail, beginning with the last, because they were cut."""
     did: int = 0
     """How many `avoid` cases it fails, because it does what it should not."""
+    diverged: bool = False
 
 
 def results(
@@ -95,6 +96,8 @@ def _trial(cases: Sequence[Case], own: Tried, variant: Variant, seed: int, train
     )
     kept = [each.id for each in cases if each.id.startswith("keep")]
     truncated = frozenset(kept[len(kept) - own.cut :])
+    if own.diverged:
+        return record(variant, {}, seed=seed, status=Status.DIVERGED)
     made = record(variant, answers, seed=seed, trained=trained, truncated=truncated)
     if own.enough is None:
         return made
