@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from harness.core.engines import Engine
 from harness.core.errors import ModelError
@@ -54,8 +56,16 @@ def planned_workers(
     passes = rules.passes(engine, trials)
     work = sum(_operations(what, trial.settings) for trial in trials)
     most = min(cores or len(os.sched_getaffinity(0)), len(passes), int(work // WORTHWHILE))
-    together, memory = max(map(len, passes), default=1), memory or main_memory()
+    together, memory = max(map(len, passes), default=1), memory or _memory()
     return next((count for count in range(most, 1, -1) if _fits(what, trials, together, memory / count)), 1)
+
+
+def _memory() -> int:
+    """Return the bytes of main memory that this process and its workers may use, for example in a container."""
+    total = main_memory()
+    with suppress(OSError, ValueError):  # no such limit; `max` stands for none
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return total
 
 
 def _operations(what: Workload, settings: Settings) -> float:
