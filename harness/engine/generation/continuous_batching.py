@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,22 +158,18 @@ def answer_requests(
     """
     graphs = CudaGraphs(capture) if base.machine.kind is DeviceKind.CUDA or capture is not cuda_graph else None
     with dequantised(base), _stacked(base, requests, rows, graphs=graphs is not None) as (stack, positions):
-        asked = [
-            (number, request, position, prompt)
+        slots = [
+            _slot(base, request.name, position, prompt, decoding)
             for request, position in zip(requests, positions, strict=True)
-            for number, prompt in enumerate({prompt.key: prompt for prompt in request.prompts}.values())
+            for prompt in {prompt.key: prompt for prompt in request.prompts}.values()
         ]
-        # Models that answer the same prompts answer each of them side by side. So a batch has equally many rows of each
-        # model, or nearly so, and their adapters are multiplied with few padding rows.
-        asked.sort(key=lambda each: each[0])
-        slots = [_slot(base, request.name, position, prompt, decoding) for _, request, position, prompt in asked]
         evaluated = _evaluated(base, stack, slots, rows)
         left = {request.name: sum(slot.request == request.name for slot in slots) for request in requests}
         done: dict[str, dict[str, Answer]] = {request.name: {} for request in requests}
         wanted = {request.name: request.prompts for request in requests}
         for name in [name for name, count in left.items() if not count]:
             yield name, []
-        for slot in _Batch(base, stack, decoding, rows, join_tokens, graphs).complete(slots):
+        for slot in _Batch(base, stack, decoding, rows, join_tokens, graphs).complete(_side_by_side(slots)):
             answers = done[slot.request]
             finished = finish(base.tokenizer, slot.tokens, _ends(base), decoding)
             given = evaluated.get((slot.request, slot.prompt.key), Evaluated())
@@ -183,6 +179,12 @@ def answer_requests(
             progress(slot.request, len(answers))
             if len(answers) == left[slot.request]:
                 yield slot.request, [answers[prompt.key] for prompt in wanted[slot.request]]
+
+
+def _side_by_side(slots: Sequence[_Slot]) -> list[_Slot]:
+    """Return every request's first slot, then every second one, and so on, so that adapters have few padding rows."""
+    own = [list(some) for _, some in groupby(slots, key=lambda slot: slot.request)]
+    return [slot for same in zip_longest(*own) for slot in same if slot]
 
 
 def _ends(base: Base) -> set[int]:
