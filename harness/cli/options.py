@@ -135,7 +135,8 @@ WORKERS = click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Number of workers on a CPU, which share its cores (default: 1).",
+    help="Number of workers on a CPU, which share its cores (default: as many as there are passes, cores and main "
+    "memory for, and one for a short run).",
 )
 WIDTH = click.option(
     "--width",

@@ -49,6 +49,13 @@ class Base:
         return device
 
 
+def import_libraries() -> None:
+    """Import the libraries that load a base model, which takes seconds."""
+    hide_kernel_advice()
+    import bitsandbytes  # noqa: F401
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig  # noqa: F401
+
+
 def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, saved: Path | None = None) -> Base:
     """Load the model in `ref.path` onto the machine's device, quantised, frozen and in eval mode.
 

@@ -323,15 +323,12 @@ class _Lane:
             self._thread.join()
 
     def _follow(self) -> None:
-        try:
-            while (order := self._orders.get()) is not None:
-                try:
-                    self._run(order)
-                    self._hand_over(None)
-                except BaseException as error:  # noqa: BLE001 - the calling thread raises it
-                    self._hand_over(error)
-        finally:
-            self._executor.close(self.place)
+        while (order := self._orders.get()) is not None:
+            try:
+                self._run(order)
+                self._hand_over(None)
+            except BaseException as error:  # noqa: BLE001 - the calling thread raises it
+                self._hand_over(error)
 
     def _run(self, order: _Order) -> None:
         limits = {"timeout": order.timeout, "until": order.until}

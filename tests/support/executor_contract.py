@@ -50,8 +50,8 @@ class Vanishing(Executor):
         yield Event(EventKind.STARTED, tasks[0].trial)
         yield Event(EventKind.ENDED, status=Status.FAILED, message="node 7 disappeared", lost=True)
 
-    def close(self, *place: Place) -> None:
-        self.within.close(*place)
+    def close(self) -> None:
+        self.within.close()
 
 
 @dataclass(frozen=True)

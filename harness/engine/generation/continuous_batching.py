@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,7 @@ def answer_requests(
         wanted = {request.name: request.prompts for request in requests}
         for name in [name for name, count in left.items() if not count]:
             yield name, []
-        for slot in _Batch(base, stack, decoding, rows, join_tokens, graphs).complete(slots):
+        for slot in _Batch(base, stack, decoding, rows, join_tokens, graphs).complete(_side_by_side(slots)):
             answers = done[slot.request]
             finished = finish(base.tokenizer, slot.tokens, _ends(base), decoding)
             given = evaluated.get((slot.request, slot.prompt.key), Evaluated())
@@ -184,6 +184,12 @@ def answer_requests(
             progress(slot.request, len(answers))
             if len(answers) == left[slot.request]:
                 yield slot.request, [answers[prompt.key] for prompt in wanted[slot.request]]
+
+
+def _side_by_side(slots: Sequence[_Slot]) -> list[_Slot]:
+    """Return every request's first slot, then every second one, and so on, so that adapters have few padding rows."""
+    own = [list(some) for _, some in groupby(slots, key=lambda slot: slot.request)]
+    return [slot for same in zip_longest(*own) for slot in same if slot]
 
 
 def _ends(base: Base) -> set[int]:
@@ -323,7 +329,8 @@ class _Batch:
             if not self._slots:
                 self._open(waiting)
             count = max(1, min(room, self._join_tokens // len(waiting[0].given)))
-            ended = self._join([slot.begin(self._decoding) for slot in waiting[:count]])
+            joining = sorted(waiting[:count], key=lambda slot: slot.adapter)
+            ended = self._join([slot.begin(self._decoding) for slot in joining])
             # Only now are they no longer waiting: if `_join` runs out of memory, they must still be in the list.
             del waiting[:count]
             return ended
