@@ -93,7 +93,8 @@ def plan(
     judged = naming.with_judge(loaded, naming.permitted(loaded) if judge is None else judge)
     for line in filter(None, [naming.notice(judged), naming.outlook(judged, planned)]):
         echo(line)
-    for line in pass_lines(planned, planned_composition(planned, what, width, target), places):
+    rules = planned_composition(planned, what, width, target)
+    for line in pass_lines(planned, rules, places):
         echo(line)
-    for line in race_lines(loaded, planned, what) if race else ():
+    for line in race_lines(loaded, planned, what, rules, target) if race else ():
         echo(line)

@@ -22,7 +22,7 @@ import numpy as np
 
 from harness.analysis import aggregate, race_forecast, racing
 from harness.analysis.race_forecast import Differences
-from harness.analysis.racing import Entrant
+from harness.analysis.racing import Entrant, PlannedLook, Race
 from harness.analysis.score_table import ScoreTable
 from harness.core.answers import Answer
 from harness.core.names import BASE
@@ -38,7 +38,13 @@ from tests.support.synthetic_runs import case, suite
 CLOSE = 3.0
 """A race is right if it chooses a variant that is at most this many points below that of the full run."""
 EQUAL = Differences(ability=0.0, failing=0.0, forgetting=0.0, seeds=0.0)
-FIELDS = {"different": Differences(), "equal": EQUAL, "speeds differ": Differences(speeds=0.5)}
+FIELDS = {
+    "different": Differences(),
+    "equal": EQUAL,
+    "equal, seeds differ": replace(EQUAL, seeds=0.3),
+    "speeds differ": Differences(speeds=0.5),
+    "seeds differ more": Differences(seeds=0.5),
+}
 
 
 def simulated(races: int) -> Iterator[str]:
@@ -91,33 +97,42 @@ class Recorded:
         plan = replace(self.manifest.plan, seeds=tuple(seeds))
         manifest = replace(self.manifest, plan=plan)
         own = [record for record in self.records if record.variant == BASE or record.seed in seeds]
-        stopped = self._race(manifest, own)
+        race = racing.race_of(plan.variants, len(seeds))
+        stopped = self._race(manifest, race, own)
         kept = [
             replace(record, status=Status.STOPPED, answers={}) if record.variant in stopped else record
             for record in own
         ]
-        full, race = (aggregate.choose(manifest, each, self.score, "").choice.variant for each in (own, kept))
-        epochs = {each.id: each.settings.epochs for each in plan.variants}
-        saved = sum(epochs[name] - at for name, at in stopped.items()) / sum(epochs.values())
-        return Replay(tuple(seeds), full, race, self._rate(full) - self._rate(race), saved)
+        full, chosen = (aggregate.choose(manifest, each, self.score, "").choice.variant for each in (own, kept))
+        rows = len(manifest.suite.examples)
+        tokens = {each.id: each.settings.epochs * (rows + each.settings.rehearsal) for each in plan.variants}
+        saved = sum(
+            tokens[each.id] * (1 - race.trained(stopped[each.id], each)) for each in plan.variants if each.id in stopped
+        )
+        behind = self._rate(full) - self._rate(chosen)
+        return Replay(tuple(seeds), full, chosen, behind, saved / sum(tokens.values()))
 
-    def _race(self, manifest: RunManifest, records: Sequence[TrialRecord]) -> dict[str, int]:
-        """Return the variants that leave, each with its last epoch."""
-        race, stopped = racing.race_of(manifest.plan.variants), dict[str, int]()
+    def _race(self, manifest: RunManifest, race: Race, records: Sequence[TrialRecord]) -> dict[str, PlannedLook]:
+        """Return the variants that leave, each with its last look."""
+        stopped = dict[str, PlannedLook]()
         bases = {r.quantization: self._table([r]) for r in records if r.variant == BASE}
         for look in race.looks:
-            entrants = []
+            entrants, seeds = [], manifest.plan.seeds[: look.seeds]
             for variant in manifest.plan.variants:
-                own = [record for record in records if record.variant == variant.id]
+                own = [record for record in records if record.variant == variant.id and record.seed in seeds]
                 if variant.id in stopped:
                     continue
                 failed = next((r.status.value for r in own if r.status is not Status.SUCCEEDED), "")
-                at = look.get(variant.id, 0)
+                at = look.epochs.get(variant.id, 0)
                 table = self._table([_after(record, at) for record in own])
                 base = bases[variant.settings.quantization]
                 done = at / variant.settings.epochs if at else 1.0
-                entrants.append(Entrant(variant.id, table, base, manifest.plan.seeds, done, failed))
-            stopped |= {name: look[name] for name in racing.leaving(manifest.suite, race, entrants) if name in look}
+                more = look.seeds < race.seeds
+                entrants.append(Entrant(variant.id, table, base, seeds, done, failed, more_seeds=more))
+            leaving = racing.leaving(manifest.suite, race, entrants)
+            stopped |= {
+                each.name: look for each in entrants if each.name in leaving and (each.more_seeds or each.done < 1)
+            }
         return stopped
 
     def _table(self, records: Sequence[TrialRecord]) -> ScoreTable:
@@ -177,7 +192,7 @@ def main() -> None:
         recorded.replay(sorted(rng.choice(every, given.seeds, replace=False).tolist())) for _ in range(given.replays)
     ]
     agree, saved = sum(each.agrees for each in made), np.mean([each.saved for each in made])
-    print(f"{agree} of {len(made)} replays agree; {100 * saved:.0f}% of the epochs are saved")
+    print(f"{agree} of {len(made)} replays agree; {100 * saved:.0f}% of the training rows are saved")
     if given.output:
         given.output.write_text(json.dumps([asdict(each) for each in made], indent=1) + "\n", encoding="utf-8")
 
