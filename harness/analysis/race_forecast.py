@@ -132,12 +132,11 @@ def _parts(suite: Suite, race: Race, variants: Sequence[Variant], raced: Raced) 
     """Yield the parts of a race: up to each look, and from the last look to the end."""
     main, asked = len(suite.of(Split.MAIN)), len(racing.cases_of(suite))
     done = {variant.id: 0.0 for variant in variants}
-    trained = 0
-    for position, look in enumerate((*race.looks, PlannedLook(race.seeds))):
+    for position, look in enumerate((*race.looks, PlannedLook())):
         left = [each for each in variants if raced.stopped.get(each.id, position) >= position]
         if race.seeds > 1:
-            yield Part(tuple(left), look.seeds - trained, {each.id: 1.0 for each in left}, main)
-            trained = look.seeds
+            seeds = 1 if position < len(race.looks) else race.seeds - len(race.looks)
+            yield Part(tuple(left), seeds, {each.id: 1.0 for each in left}, main)
             continue
         left = [each for each in left if done[each.id] < 1]
         until = {each.id: race.trained(look, each) for each in left}
@@ -158,7 +157,7 @@ def simulate(
     differences: Differences = Differences(),
 ) -> Raced:
     """Simulate one race of variants with random differences."""
-    field_ = _Field(suite, variants, race.seeds, rng, differences)
+    field_ = _Field(suite, variants, rng, differences)
     stopped: dict[str, int] = {}
     for position, look in enumerate(race.looks):
         left = [variant for variant in variants if variant.id not in stopped]
@@ -173,7 +172,6 @@ class _Field:
 
     suite: Suite
     variants: Sequence[Variant]
-    seeds: int
     rng: np.random.Generator
     differences: Differences
     _drawn: dict[str, Scores] = field(default_factory=dict)
@@ -193,7 +191,7 @@ class _Field:
         self._ability, self._loss, self._speed = (
             dict(zip(names, each.tolist(), strict=True)) for each in (ability, loss, speed)
         )
-        self._shift = {name: way.seeds * rng.standard_normal(self.seeds) for name in names}
+        self._shift = {name: float(way.seeds * rng.standard_normal()) for name in names}
         retained = self._by_group(self._guarded, way.difficulty)
         self._able = _logistic(retained + np.log(BASE_RATE / (1 - BASE_RATE)) * 1.5)
         passed = rng.random(len(self._guarded)) < self._able
@@ -206,25 +204,19 @@ class _Field:
         return max(safe, key=lambda name: float(self._chances(name, 1.0)[: len(self._objective)].mean()), default="")
 
     def entrant(self, race: Race, look: PlannedLook, variant: Variant) -> Entrant:
-        """Return a variant at a look. Under several seeds, it has the same answers at all looks."""
-        name, several = variant.id, race.seeds > 1
-        share = 1.0 if several else race.trained(look, variant)
-        size = (self.seeds, len(self._objective) + len(self._guarded))
-        old = self._drawn.get(name)
-        drawn = old if several and old is not None else self.rng.random(size)
-        if not several and old is not None:
+        """Return a variant at a look, with the answers under its first seed."""
+        name, size = variant.id, len(self._objective) + len(self._guarded)
+        share = race.seeds * race.trained(look, variant)
+        drawn, old = self.rng.random(size), self._drawn.get(name)
+        if old is not None:
             drawn = np.where(self.rng.random(size) < self.differences.kept, old, drawn)
         self._drawn[name] = drawn
-        passed = drawn < self._all_chances(name, share)
-        seeds = tuple(range(look.seeds))
+        passed = drawn < self._chances(name, share, self._shift[name])
         cells = {
-            case.id: {seed: _CELLS[int(passed[seed, n])] for seed in seeds}
-            for n, case in enumerate([*self._objective, *self._guarded])
+            case.id: {0: _CELLS[int(good)]}
+            for case, good in zip([*self._objective, *self._guarded], passed, strict=True)
         }
-        return Entrant(name, ScoreTable(seeds, cells), self._base, seeds, share, more_seeds=look.seeds < race.seeds)
-
-    def _all_chances(self, name: str, share: float) -> Scores:
-        return np.stack([self._chances(name, share, float(shift)) for shift in self._shift[name]])
+        return Entrant(name, ScoreTable((0,), cells), self._base, (0,), share, more_seeds=race.seeds > 1)
 
     def _chances(self, name: str, share: float, shift: float = 0.0) -> Scores:
         learned = (1 - np.exp(-share / self._speed[name])) / (1 - np.exp(-1 / self._speed[name]))

@@ -50,8 +50,8 @@ def race_lines(
 def _looks(plan: Plan, race: Race) -> str:
     known = {variant.id: variant for variant in plan.variants}
     if race.seeds > 1:
-        after = listed([f"{look.seeds} of {race.seeds} seeds" for look in race.looks])
-        return f"all variants are looked at after {after}; those that leave are not trained under the other seeds."
+        when = f"all variants are looked at after 1 of {race.seeds} seeds"
+        return f"{when}; those that leave are not trained under the other seeds."
     if len({variant.settings.epochs for variant in plan.variants}) == 1:
         after = listed([min(look.epochs.values()) for look in race.looks])
         when = f"after epoch {after} of {number(plan.variants[0].settings.epochs)}"

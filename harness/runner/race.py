@@ -77,8 +77,8 @@ class _Race:
     """Variant id to why the variant has left."""
     over: dict[str, TrialRecord] = field(default_factory=dict)
     """The final records of trials."""
-    _seeds_done: int = 0
-    """Number of seeds under which all trials are trained to their ends."""
+    _one_done: bool = False
+    """Whether all trials under the first of several seeds are trained to their ends."""
 
     def run(self, purpose: str) -> tuple[TrialRecord, ...]:
         items = self.sweep.items(self.trials, Split.MAIN)
@@ -86,12 +86,12 @@ class _Race:
         self._whole = {item.trial: item for item in items if item.settings}
         self._weights = dict(self.sweep.budget.weights) if self.sweep.budget else {}
         for place, look in enumerate(self.race.looks, start=1):
-            at = {item.trial: self._part(item, look.epochs.get(item.variant, 0)) for item in self._racing(look.seeds)}
+            at = {item.trial: self._part(item, look.epochs.get(item.variant, 0)) for item in self._racing(first=True)}
             first = untrained if place == 1 else []
             self._run([*first, *at.values()], f"{purpose}, up to look {place} of {len(self.race.looks)}")
             if not self._decide(place, look, at, untrained):
                 break
-            self._seeds_done = look.seeds if look.seeds < self.race.seeds else 0
+            self._one_done = self.race.seeds > 1
         else:
             self._run(self._racing(), f"{purpose}, to the end")
             for item in self._racing():
@@ -101,9 +101,9 @@ class _Race:
             record for item in items if (record := item.record if item.settings is None else self.over.get(item.trial))
         )
 
-    def _racing(self, seeds: int | None = None) -> list[WorkItem]:
-        """The trials that go on, under the first `seeds` seeds, each as a whole, in the order in which they start."""
-        among = self.manifest.plan.seeds[:seeds]
+    def _racing(self, *, first: bool = False) -> list[WorkItem]:
+        """The trials that go on, or only those with the first seed, as wholes, in the order in which they start."""
+        among = self.manifest.plan.seeds[: 1 if first else None]
         return [item for item in self._whole.values() if item.variant not in self.stopped and item.seed in among]
 
     def _part(self, item: WorkItem, epoch: int) -> WorkItem:
@@ -113,7 +113,7 @@ class _Race:
         return at_look(self.sweep.setup, item, epoch, racing.cases_of(self.manifest.suite))
 
     def _run(self, items: Sequence[WorkItem], purpose: str) -> None:
-        due = {item.trial for item in items if item.seed in self.manifest.plan.seeds[self._seeds_done :]}
+        due = {item.trial for item in items if item.seed in self.manifest.plan.seeds[int(self._one_done) :]}
         planned = [trial for trial in self.manifest.plan.trials if trial.id in due]
         if budget := self.sweep.budget:
             budget.weights = self._weights | {
@@ -144,13 +144,13 @@ class _Race:
                 tuple(item.seed for item in own),
                 _share_done(own[0]),
                 _failure(own),
-                more_seeds=look.seeds < self.race.seeds,
+                more_seeds=self.race.seeds > 1,
             )
             for variant, own in by_variant.items()
         ]
         leaving = racing.leaving(self.manifest.suite, self.race, entrants)
         # Under one seed, a variant that is not at this look has been trained to its end.
-        more = look.epochs if look.seeds == self.race.seeds else by_variant
+        more = by_variant if self.race.seeds > 1 else look.epochs
         gone = {each: leaving[names[each]] for each in by_variant if names[each] in leaving and each in more}
         self._notice(place, {names[each]: why for each, why in gone.items()}, len(by_variant))
         self.stopped |= gone
@@ -158,7 +158,7 @@ class _Race:
             self._leave(item, gone[item.variant]) if item.variant in gone else self._go_on(item)
         for item in self._whole.values():
             if item.variant in gone and item.trial not in at:
-                after = f"stopped after {look.seeds} of {self.race.seeds} seeds: {gone[item.variant]}"
+                after = f"stopped after 1 of {self.race.seeds} seeds: {gone[item.variant]}"
                 self._over(item, self.sweep.recorder.stop(item, after))
         if self.sweep.budget:
             self._leaders_first(dict(zip(by_variant, entrants, strict=True)))
