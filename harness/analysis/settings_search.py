@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 UNFINISHED = 100.0
 """Violation of a variant without a loss to judge by, such as one that diverged: more than any loss."""
-TRIES = 50
+TRIES = 20
 """A batch is smaller if so many proposals in a row are variants that exist already."""
 
 
@@ -84,6 +84,7 @@ def propose(search: Search, results: Sequence[Told], seed: int) -> optuna.Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     results = [each for each in results if _belongs(search, each.settings)]
+    violated = any(each.violation > 0 for each in results)  # else, a constraint would only take time
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.GPSampler(n_startup_trials=1, seed=seed * 100_003 + len(results))
@@ -93,7 +94,7 @@ def propose(search: Search, results: Sequence[Told], seed: int) -> optuna.Study:
             value=each.value,
             params=_parameters(search, each.settings),
             distributions=_distributions(search),
-            constraints={"loss beyond the margin": each.violation},
+            constraints={"loss beyond the margin": each.violation} if violated else None,
         )
         for each in results
     )
