@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 UNFINISHED = 100.0
 """Violation of a variant without a loss to judge by, such as one that diverged: more than any loss."""
-TRIES = 20
+TRIES = 50
 """A batch is smaller if so many proposals in a row are variants that exist already."""
 
 
@@ -106,15 +106,21 @@ def proposals(
 ) -> list[Settings]:
     """Return up to `count` new variants. `known` are all that exist already.
 
-    There are fewer if all further proposals are variants that exist.
+    In place of a proposal that is a variant that exists already, a random one is taken. There are fewer variants if
+    all of these exist, too.
     """
+    import optuna
+
     study, found, failures = propose(search, results, seed), list[Settings](), 0
+    process, chance = study.sampler, optuna.samplers.RandomSampler(seed * 100_003 + len(results))
     while len(found) < count and failures < TRIES:
         settings = with_values(search, _values(search, study.ask(_distributions(search)).params))
         if settings in known or settings in found:
             failures += 1
+            study.sampler = chance
         else:
             found.append(settings)
+            study.sampler = process
     return found
 
 
