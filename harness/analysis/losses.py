@@ -163,14 +163,21 @@ def lost_in_one_role(own: Mapping[Role, Loss], margin: float, held_out: str = ""
         margin: the largest loss allowed, in points of what the base model passes.
         held_out: `held-out ` for the cases of a confirmation.
     """
-    if len(own) < len(GUARDED):
-        return ()
     return tuple(
         f"On the {held_out}{role} cases alone, {counts(loss)}: {seen(loss)}, and {between(loss)}; "
         "the verdict is about both roles together."
-        for role, loss in own.items()
-        if (loss.points or 0.0) > margin or (loss.low or 0.0) > 0
+        for role, loss in hidden_in_one_role(own, margin).items()
     )
+
+
+def hidden_in_one_role(own: Mapping[Role, Loss], margin: float) -> dict[Role, Loss]:
+    """Return the losses of roles whose cases alone show a loss, or seem to lose more than the margin.
+
+    If there are cases of one role only, nothing is hidden by the verdict, and nothing is returned.
+    """
+    if len(own) < len(GUARDED):
+        return {}
+    return {role: loss for role, loss in own.items() if (loss.points or 0.0) > margin or (loss.low or 0.0) > 0}
 
 
 def less_than(upper: float) -> str:

@@ -1,7 +1,7 @@
 """What to try next: the few further trials that a run's results speak for, and changes of the suite.
 
-Each rule below reads one pattern in the results and proposes at most two rows for the next grid. What the grid of the
-run contains already is never proposed.
+Each rule below reads one pattern in the results and proposes a few rows for the next grid. What the grid of the run
+contains already is never proposed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from harness.analysis.aggregate import objective_tables
 from harness.analysis.nothing_learned import Cause, NothingLearned, nothing_learned, share
 from harness.analysis.score_table import ScoreTable, score_tables
 from harness.analysis.suite_changes import suite_changes
+from harness.core.quantities import points
 from harness.core.rehearsal import fitting
 from harness.core.run_results import Loss, LossVerdict, Outcome, Results
 from harness.core.settings import Settings
@@ -22,12 +23,26 @@ from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.core.variant_names import differing, label
 
-MOST = 4
+MOST = 5
 """Largest number of trials that are proposed."""
 MUCH = 0.5
 """Share of the margin above which a net loss is worth reducing. To show a smaller one, more cases suffice."""
+FEW = 0.25
+"""The smallest number of rows with which rehearsal begins, per training row.
+
+A few rows tend to take back little of what was learned, but keep less of what would be forgotten than many.
+"""
+SOME = (0.5, 1.0)
+"""The larger numbers of rows with which rehearsal begins, per training row.
+
+They tend to keep more and to take back more, which more training can make up for.
+"""
+MORE_TRAINING = 2.0
+"""Factor to the learning rate, or to the epochs, of a variant that gets these larger numbers."""
 REHEARSAL_FACTOR = 2
-"""Rehearsal begins with this number of rows per training row, and is then multiplied by it."""
+"""Factor by which rehearsal is raised that was not enough."""
+FINEST = 0.25
+"""Two numbers of rehearsal rows are worth one between them if it differs by at least this many per training row."""
 MOST_REHEARSAL = 200
 """Largest number of rehearsal rows that is proposed if the run has none, so that their number is not known."""
 RATE_FACTOR = 3.0
@@ -35,7 +50,7 @@ RATE_FACTOR = 3.0
 LEAST_GAP = 1.5
 """Two learning rates are worth a third one between them if the higher is at least this multiple of the lower."""
 NEARLY_ALL = 0.95
-"""Pass rate on the objective above which a higher learning rate has nothing to gain."""
+"""Pass rate above which more training has nothing to gain."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ class NextSteps:
 
 
 def next_steps(results: Results) -> NextSteps:
-    """Return what to try after a run: at most four trials, the most promising first.
+    """Return what to try after a run: at most five trials, the most promising first.
 
     If no variant learned, there are no trials unless the training was too short, because other settings would not help.
     Nothing is proposed for a model with random weights, whose answers mean nothing, and before all trials have ended.
@@ -75,8 +90,8 @@ def next_steps(results: Results) -> NextSteps:
     if nothing and nothing.cause is not Cause.TRAINING:
         longer = suite_changes(results, None) if nothing.cause is Cause.UNKNOWN else ()
         return NextSteps(suite=longer, nothing=nothing)
-    rules = (_more_training(run),) if nothing else (_rehearsal(run), _between(run), _fewer_epochs(run), _outside(run))
-    return NextSteps(_named(run, rules), suite_changes(results, run.nearest), nothing)
+    rules = (_more_training,) if nothing else (_rehearsal, _between, _fewer_epochs, _outside, _longer_rehearsal)
+    return NextSteps(_named(run, [rule(run) for rule in rules]), suite_changes(results, run.nearest), nothing)
 
 
 def unfinished(results: Results) -> bool:
@@ -159,6 +174,9 @@ class _Run:
         same = {each for each in self.tried if replace(each, **{setting: getattr(of, setting)}) == of}
         return sorted({*same, of}, key=lambda each: float(getattr(each, setting)))
 
+    def has_more_to_learn(self, variant: Outcome) -> bool:
+        return share(variant, self.objective) < NEARLY_ALL
+
     def outcome(self, settings: Settings) -> Outcome | None:
         return next((v for v in self.finished if v.settings == settings), None)
 
@@ -167,7 +185,9 @@ class _Run:
         passed = f"passes {100 * share(variant, self.objective):.0f}% of the {self.objective} cases"
         again = self._held_out_loss(variant)
         held_out = f" ({losses.seen(again)} on held-out cases)" if again else ""
-        return f"{passed}, with {losses.seen(variant.loss)}{held_out}" if variant.loss else passed
+        avoid = losses.hidden_in_one_role(variant.losses, self.margin).get(Role.AVOID)
+        alone = f" and {points(avoid.points)} of the avoid cases alone" if avoid and avoid.points else ""
+        return f"{passed}, with {losses.seen(variant.loss)}{alone}{held_out}" if variant.loss else passed
 
 
 def _finished(variant: Outcome) -> bool:
@@ -205,20 +225,82 @@ def _named(run: _Run, rules: Sequence[Iterable[_Proposal]]) -> tuple[NextTrial, 
 
 
 def _rehearsal(run: _Run) -> Iterator[_Proposal]:
-    """Propose rehearsal, or more of it, for good variants that forget much."""
+    """Propose a beginning with rehearsal for a good variant that forgets much, and more for one that has some."""
+    if first := _without_rehearsal(run):
+        yield from _first_rehearsal(run, first)
     for variant in _distinct(run.gentlest, run.best):
         *_, most = run.differing_only_in("rehearsal", _settings(variant))
-        tried = run.outcome(most)
-        if tried is None or not run.forgets(tried):
-            continue
-        had = most.rehearsal
-        rows = min(_available(run, most), REHEARSAL_FACTOR * (had or len(run.results.run.suite.examples)))
-        if rows > had:
-            more = f"more rehearsal than {had} rows" if had else "rehearsal: rows with the base model's own answers"
+        tried, had = run.outcome(most), most.rehearsal
+        rows = min(_available(run, most), REHEARSAL_FACTOR * had)
+        if tried and run.forgets(tried) and rows > had:
             yield _Proposal(
                 replace(most, rehearsal=rows),
-                f"{tried.name} {run.seen(tried)}. Try {more}, so that it forgets less.",
+                f"{tried.name} {run.seen(tried)}. Try more rehearsal than {had} rows, so that it forgets less.",
             )
+
+
+def _without_rehearsal(run: _Run) -> Outcome | None:
+    """Return the gentlest variant if it forgets much, and its settings have not been tried with rehearsal."""
+    found = run.gentlest
+    if found is None or not run.forgets(found):
+        return None
+    *_, most = run.differing_only_in("rehearsal", _settings(found))
+    return None if most.rehearsal else found
+
+
+def _first_rehearsal(run: _Run, variant: Outcome) -> Iterator[_Proposal]:
+    """Propose a few rehearsal rows, and larger numbers of them with twice the learning rate.
+
+    A variant that passes nearly everything has nothing to make up for, and keeps its rate. So does one of which a
+    training with a higher rate diverged.
+    """
+    own, seen = _settings(variant), f"{variant.name} {run.seen(variant)}."
+    for rows in _amounts(run, own, FEW):
+        yield _Proposal(
+            replace(own, rehearsal=rows),
+            f"{seen} A few rehearsal rows, with the base model's own answers, should make it forget less, and take "
+            "back little of what it learned.",
+        )
+    rate = _rounded(MORE_TRAINING * own.learning_rate)
+    for rows in _amounts(run, own, *SOME):
+        if run.has_more_to_learn(variant) and _bears(run, own, rate):
+            yield _Proposal(
+                replace(own, rehearsal=rows, learning_rate=rate),
+                f"{seen} With {rows} rehearsal rows it should forget less, so that twice the learning rate may teach "
+                "it more at a smaller loss.",
+            )
+        else:
+            yield _Proposal(
+                replace(own, rehearsal=rows),
+                f"{seen} With {rows} rehearsal rows it should forget less, but may also learn less.",
+            )
+
+
+def _longer_rehearsal(run: _Run) -> Iterator[_Proposal]:
+    """Propose to begin with rehearsal and twice the epochs, which cost most, so that this rule is the last."""
+    variant = _without_rehearsal(run)
+    if variant is None or not run.has_more_to_learn(variant) or _learning_ended(run, variant):
+        return
+    own = _settings(variant)
+    for rows in _amounts(run, own, *SOME):
+        yield _Proposal(
+            replace(own, rehearsal=rows, epochs=MORE_TRAINING * own.epochs),
+            f"{variant.name} {run.seen(variant)}. With {rows} rehearsal rows it should forget less, so that twice the "
+            "epochs may teach it more at a smaller loss.",
+        )
+
+
+def _amounts(run: _Run, settings: Settings, *shares: float) -> list[int]:
+    """Return numbers of rehearsal rows, as many per training row as `shares` say, or as many as there are."""
+    rows, most = len(run.results.run.suite.examples), _available(run, settings)
+    return sorted({min(most, math.ceil(share * rows)) for share in shares} - {0})
+
+
+def _bears(run: _Run, own: Settings, rate: float) -> bool:
+    """Return whether no training diverged that differs only in a learning rate above its own, up to this one."""
+    rates = run.differing_only_in("learning_rate", own)
+    higher = {each for each in rates if own.learning_rate < each.learning_rate <= rate}
+    return not any(v.settings in higher and Status.DIVERGED in v.statuses for v in run.results.variants)
 
 
 def _available(run: _Run, settings: Settings) -> int:
@@ -229,38 +311,56 @@ def _available(run: _Run, settings: Settings) -> int:
 
 
 def _between(run: _Run) -> Iterator[_Proposal]:
-    """Propose the rate between two neighbouring ones, if the higher learns more and only the lower loses little."""
-    pairs = []
-    for upper in run.learned:
-        rates = run.differing_only_in("learning_rate", _settings(upper))
-        place = rates.index(_settings(upper))
-        lower = run.outcome(rates[place - 1]) if place else None
-        if lower is None or not _lost(lower) <= run.margin < _lost(upper):
-            continue
-        gap = _settings(upper).learning_rate / _settings(lower).learning_rate
-        if gap >= LEAST_GAP and share(upper, run.objective) > share(lower, run.objective):
-            pairs.append((lower, upper))
-    for lower, upper in sorted(pairs, key=lambda pair: (-share(pair[1], run.objective), _lost(pair[1])))[:1]:
-        rate = _rounded(math.sqrt(_settings(lower).learning_rate * _settings(upper).learning_rate))
-        yield _Proposal(
-            replace(_settings(lower), learning_rate=rate),
-            f"{lower.name} {run.seen(lower)}; {upper.name} {run.seen(upper)}. The margin of {run.margin:g} points lies "
-            "between the two, so try a learning rate between theirs.",
-        )
+    """Propose a value between two neighbouring ones, of which one learns more, and the other loses little enough."""
+    for setting, words in (("rehearsal", "a number of rehearsal rows"), ("learning_rate", "a learning rate")):
+        found = []
+        for learner in run.learned:
+            values = run.differing_only_in(setting, _settings(learner))
+            place = values.index(_settings(learner))
+            for other in (*values[max(place - 1, 0) : place], *values[place + 1 : place + 2]):
+                keeper, middle = run.outcome(other), _middle(run, setting, _settings(learner), other)
+                if keeper and middle and _trade(run, learner, keeper):
+                    found.append((learner, keeper, middle))
+        for learner, keeper, middle in sorted(found, key=lambda each: -share(each[0], run.objective))[:1]:
+            yield _Proposal(
+                middle,
+                f"{learner.name} {run.seen(learner)}; {keeper.name} {run.seen(keeper)}. The one learns more, the other "
+                f"loses no more than the margin of {run.margin:g} points, so try {words} between theirs.",
+            )
+
+
+def _trade(run: _Run, learner: Outcome, keeper: Outcome) -> bool:
+    """Return whether one variant learns more, but loses more than the margin, and the other does not."""
+    more = share(learner, run.objective) > share(keeper, run.objective)
+    return more and _lost(learner) > run.margin and _lost(keeper) <= run.margin
+
+
+def _middle(run: _Run, setting: str, one: Settings, other: Settings) -> Settings | None:
+    """Return settings between two that differ in one, or None if they are too close for a third to tell more."""
+    if setting == "rehearsal":
+        low, high = sorted((one.rehearsal, other.rehearsal))
+        enough = (high - low) // 2 >= FINEST * len(run.results.run.suite.examples)
+        return replace(one, rehearsal=(low + high) // 2) if enough else None
+    slow, fast = sorted((one.learning_rate, other.learning_rate))
+    return replace(one, learning_rate=_rounded(math.sqrt(slow * fast))) if fast / slow >= LEAST_GAP else None
 
 
 def _fewer_epochs(run: _Run) -> Iterator[_Proposal]:
     """Propose fewer epochs where the timeline shows that learning had ended."""
     for variant in _distinct(run.nearest, run.best):
-        found = next((each for each in run.results.timelines if each.variant == variant.name), None)
-        if found is None or found.enough is None or found.enough >= _settings(variant).epochs:
-            continue
-        yield _Proposal(
-            replace(_settings(variant), epochs=float(found.enough)),
-            f"After epoch {found.enough:g} of {_settings(variant).epochs:g}, {variant.name} was within one standard "
-            "error of its best epoch. Fewer epochs cost less.",
-        )
-        return
+        if enough := _learning_ended(run, variant):
+            yield _Proposal(
+                replace(_settings(variant), epochs=float(enough)),
+                f"After epoch {enough:g} of {_settings(variant).epochs:g}, {variant.name} was within one standard "
+                "error of its best epoch. Fewer epochs cost less.",
+            )
+            return
+
+
+def _learning_ended(run: _Run, variant: Outcome) -> float | None:
+    """Return the epoch after which a variant learned nothing more, if its timeline shows that."""
+    enough = next((each.enough for each in run.results.timelines if each.variant == variant.name), None)
+    return enough if enough is not None and enough < _settings(variant).epochs else None
 
 
 def _outside(run: _Run) -> Iterator[_Proposal]:
@@ -273,9 +373,9 @@ def _outside(run: _Run) -> Iterator[_Proposal]:
     if run.forgets(best) and own == rates[0]:
         yield _Proposal(
             replace(own, learning_rate=_rounded(own.learning_rate / RATE_FACTOR)),
-            f"{best.name} {run.seen(best)}, and has the lowest learning rate of its kind. A lower one forgets less.",
+            f"{best.name} {run.seen(best)}, and has the lowest learning rate of its kind. A lower one may forget less.",
         )
-    elif not run.forgets(best) and own == rates[-1] and len(rates) > 1 and share(best, run.objective) < NEARLY_ALL:
+    elif not run.forgets(best) and own == rates[-1] and len(rates) > 1 and run.has_more_to_learn(best):
         yield _Proposal(
             replace(own, learning_rate=_rounded(own.learning_rate * RATE_FACTOR)),
             f"{best.name} {run.seen(best)}, and has the highest learning rate of its kind. A higher one may learn "

@@ -23,6 +23,7 @@ def suite_changes(results: Results, variant: Outcome | None) -> tuple[str, ...]:
     """Return the changes as sentences. `variant` is the chosen variant, or the one that comes nearest; or None."""
     found = (
         _longer_answers(results, variant),
+        _rows_against(results, variant),
         _more_guarded(results, variant),
         _more_of_objective(results, variant),
         *_held_out(results),
@@ -75,6 +76,27 @@ def endless_rows(results: Results, name: str) -> CutRows | None:
 
 def _cut(sample: Sample) -> bool:
     return sample.answer.truncated and not sample.score.passed
+
+
+# --- other training rows -----------------------------------------------------------------------------------------
+
+
+def _rows_against(results: Results, variant: Outcome | None) -> str:
+    """Propose training rows against what a variant should avoid, if it loses much of the `avoid` cases alone.
+
+    The loss on both roles together can hide this, and rehearsal on everyday prompts need not prevent it.
+    """
+    again = results.confirmed
+    held_out = again.losses if again and variant and again.name == variant.name else {}
+    for own, which in ((variant.losses if variant else {}, ""), (held_out, "held-out ")):
+        loss = losses.hidden_in_one_role(own, results.run.suite.margin).get(Role.AVOID)
+        if variant and loss:
+            return (
+                f"Add training rows with questions like the avoid cases, answered as they should be: on the {which}"
+                f"avoid cases alone, {losses.counts(loss)} ({variant.name}). Rehearsal with everyday prompts need not "
+                "prevent that."
+            )
+    return ""
 
 
 # --- more cases --------------------------------------------------------------------------------------------------

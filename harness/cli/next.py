@@ -22,10 +22,11 @@ from harness.cli.output import echo
 def next_trials(run: Path, output: Path | None) -> None:
     """Write the trials that a run's results speak for as a grid, and print why and how to run it.
 
-    RUN is the directory of a run. At most four trials are proposed, none of which the run has already:
-    rehearsal where a good variant forgets much, a learning rate between two or outside of those that were
-    tried, fewer epochs where a timeline shows that learning had ended. The command also says what to change
-    in the suite: more cases of a role, or longer answers. If no variant learned, it says whether the suite
+    RUN is the directory of a run. At most five trials are proposed, none of which the run has already:
+    rehearsal where a good variant forgets much, the larger amounts with more training, a learning rate or an
+    amount of rehearsal between two of which one learns more and the other forgets less, fewer epochs. The command also
+    says what to change in the suite: more cases of a role, longer answers, or training rows against what a
+    variant should avoid. If no variant learned, it says whether the suite
     or the toy model is the cause. If the results speak for nothing, it says so and writes nothing.
     """
     from harness.runner.next_grid import write_next

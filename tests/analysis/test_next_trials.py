@@ -14,6 +14,8 @@ from harness.core.suite import Message
 from tests.support.synthetic_runs import training
 from tests.support.tried_grids import ROWS, Tried, results
 
+FEW = 8
+"""A quarter of the training rows, rounded up."""
 LOW, MIDDLE, HIGH = (Settings(rate, rank=8, epochs=6.0).resolved() for rate in (1e-4, 1e-3, 1e-2))
 
 
@@ -29,10 +31,43 @@ def reasons(made: Results) -> str:
 
 
 def test_a_good_variant_that_forgets_much_gets_rehearsal() -> None:
-    """If the best variant loses much, the same settings with twice as many rehearsal rows as training rows follow."""
+    """A variant that loses much gets a few rehearsal rows, and more of them with twice the rate or the epochs."""
     made = results(Tried(LOW, 10), Tried(HIGH, 36, lost=20))
-    assert proposed(made)[0] == replace(HIGH, rehearsal=2 * ROWS)
+    some = [replace(HIGH, rehearsal=rows) for rows in (ROWS // 2, ROWS)]
+    assert proposed(made) == [
+        replace(HIGH, rehearsal=FEW),
+        *(replace(each, learning_rate=2e-2) for each in some),
+        replace(LOW, learning_rate=1e-3),
+        replace(some[0], epochs=12.0),
+    ]
     assert "passes 90% of the generalise cases, with 33.3 points of what the base passes lost" in reasons(made)
+
+
+def test_rehearsal_alone_for_a_variant_that_has_learned_nearly_all() -> None:
+    """A variant that passes nearly all cases gets rehearsal with its own rate and epochs."""
+    made = results(Tried(LOW, 10), Tried(HIGH, 39, lost=20))
+    assert [each for each in proposed(made) if each.rehearsal] == [
+        replace(HIGH, rehearsal=rows) for rows in (FEW, ROWS // 2, ROWS)
+    ]
+
+
+def test_rehearsal_without_a_rate_that_diverged() -> None:
+    """If training with a slightly higher rate diverged, rehearsal comes with the variant's own rate."""
+    made = results(Tried(HIGH, 36, lost=20), Tried(replace(HIGH, learning_rate=2e-2), diverged=True))
+    assert proposed(made)[:3] == [replace(HIGH, rehearsal=rows) for rows in (FEW, ROWS // 2, ROWS)]
+
+
+def test_rehearsal_without_epochs_that_teach_nothing() -> None:
+    """If the timeline shows that learning had ended, rehearsal comes without more epochs."""
+    made = results(Tried(HIGH, 36, lost=20, enough=3))
+    assert replace(HIGH, epochs=3.0) in proposed(made)
+    assert max(each.epochs for each in proposed(made)) == HIGH.epochs
+
+
+def test_reasons_name_what_was_lost_of_the_avoid_cases() -> None:
+    """The reason for a trial also names a large loss among the `avoid` cases, which is hidden among the others."""
+    made = results(Tried(LOW, 10), Tried(HIGH, 36, lost=20, did=6), avoid=12)
+    assert "36.1 points of what the base passes lost and 50 of the avoid cases alone" in reasons(made)
 
 
 def test_rehearsal_that_was_too_little_is_doubled() -> None:
@@ -56,7 +91,7 @@ def test_the_held_out_loss_counts() -> None:
     """If the confirmation sees a large loss of a variant that seemed to keep enough, rehearsal is proposed."""
     made = results(Tried(HIGH, 36), held_out=40, again={"passed": 36, "lost": 16})
     assert made.choice.variant
-    assert proposed(made)[0] == replace(HIGH, rehearsal=2 * ROWS)
+    assert proposed(made)[0] == replace(HIGH, rehearsal=FEW)
     assert "40 points of what the base passes lost on held-out cases" in reasons(made)
 
 
@@ -69,11 +104,33 @@ def test_no_more_rehearsal_than_there_are_rows() -> None:
     assert proposed(made)[0].rehearsal == 80
 
 
+def test_the_first_rehearsal_takes_what_there_is() -> None:
+    """If the base model's good answers are fewer than the rows that are wanted, all of them are proposed, once."""
+    made = results(Tried(HIGH, 36, lost=20), Tried(replace(LOW, rehearsal=10), 10))
+    rows = tuple(RehearsalRow((Message("user", str(n)), Message("assistant", "yes")), 9) for n in range(20))
+    rehearsal = Rehearsal(tuple(str(n) for n in range(20)), 0, (RehearsalAnswers(Quantization.NF4, rows, {}),))
+    made = replace(made, run=replace(made.run, rehearsal=rehearsal))
+    assert [each.rehearsal for each in proposed(made) if each.learning_rate > HIGH.learning_rate] == [ROWS // 2, 20]
+
+
+def test_rehearsal_between_two_numbers_of_rows() -> None:
+    """If rehearsal takes back part of the gain and most of the loss, a number of rows between the two is proposed."""
+    made = results(Tried(HIGH, 38, lost=30), Tried(replace(HIGH, rehearsal=60), 30, lost=3))
+    assert replace(HIGH, rehearsal=30) in proposed(made)
+    assert "loses no more than the margin of 15 points, so try a number of rehearsal rows between" in reasons(made)
+
+
+def test_close_numbers_of_rows_bracket_nothing() -> None:
+    """No number of rehearsal rows is proposed between two that differ by few of them."""
+    made = results(Tried(HIGH, 38, lost=30), Tried(replace(HIGH, rehearsal=10), 30, lost=3))
+    assert "rehearsal rows between" not in reasons(made)
+
+
 # --- learning rates ----------------------------------------------------------------------------------------------
 
 
-def test_between_two_rates_that_bracket_the_margin() -> None:
-    """If the margin lies between the losses of two rates, their geometric mean is proposed, with both in the reason."""
+def test_between_two_rates_of_which_one_learns_and_one_keeps() -> None:
+    """If the higher rate learns more, and only the lower keeps to the margin, their geometric mean is proposed."""
     made = results(Tried(LOW, 20), Tried(MIDDLE, 36, lost=20))
     found = [each for each in proposed(made) if not each.rehearsal]
     assert found == [replace(LOW, learning_rate=3.2e-4)]
@@ -81,21 +138,22 @@ def test_between_two_rates_that_bracket_the_margin() -> None:
     assert "variant 1" in reasons(made)
 
 
-def test_neighbouring_rates_bracket_the_margin() -> None:
-    """Only rates next to each other bracket the margin: a third one between them has been tried."""
+def test_only_neighbouring_rates_bracket() -> None:
+    """Only rates next to each other bracket a better one: a third one between them has been tried."""
     made = results(Tried(LOW, 10), Tried(MIDDLE, 30), Tried(HIGH, 36, lost=20))
     assert replace(MIDDLE, learning_rate=3.2e-3) in proposed(made)
     assert replace(LOW, learning_rate=3.2e-4) not in proposed(made)
 
 
 def test_rates_of_other_variants_bracket_nothing() -> None:
-    """Two variants that differ in more than the learning rate do not bracket the margin."""
+    """Two variants that differ in more than the learning rate bracket no rate."""
     made = results(Tried(LOW, 20), Tried(replace(MIDDLE, rank=2, alpha=4), 36, lost=20))
     assert "between theirs" not in reasons(made)
 
 
-def test_close_rates_and_equal_ones_bracket_nothing() -> None:
-    """No rate is proposed between two that are close, or of which the higher learns no more than the lower."""
+def test_rates_on_one_side_of_the_margin_and_close_or_equal_ones_bracket_nothing() -> None:
+    """No rate is proposed between two that both lose too much, are close, or learn the same."""
+    assert "between theirs" not in reasons(results(Tried(LOW, 20, lost=10), Tried(MIDDLE, 36, lost=30)))
     close = replace(LOW, learning_rate=1.2e-4)
     assert "between theirs" not in reasons(results(Tried(LOW, 20), Tried(close, 36, lost=20)))
     assert "between theirs" not in reasons(results(Tried(LOW, 36), Tried(MIDDLE, 36, lost=20)))
@@ -145,7 +203,7 @@ def test_what_was_tried_is_not_proposed() -> None:
 
 
 def test_few_trials_with_different_names() -> None:
-    """At most four trials are proposed, with different names and different settings."""
+    """At most five trials are proposed, with different names and different settings."""
     grid = [
         Tried(replace(settings, rank=rank, alpha=2 * rank), passed, lost)
         for rank in (2, 8, 16)

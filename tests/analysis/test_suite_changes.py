@@ -55,6 +55,14 @@ def test_few_cut_answers_ask_for_nothing() -> None:
     assert "max_new_tokens" not in said(results(Tried(ONE, 40), base_passes=57, base_cut=3))
 
 
+def test_a_loss_among_the_avoid_cases_asks_for_rows_against_it() -> None:
+    """If the nearest variant loses much of the `avoid` cases alone, training rows against that are proposed."""
+    text = said(results(Tried(ONE, 40, did=4), avoid=12))
+    assert "Add training rows with questions like the avoid cases, answered as they should be" in text
+    assert "on the avoid cases alone, the base passes 12 of 12 cases; the variant breaks 4 of these" in text
+    assert "like the avoid cases" not in said(results(Tried(ONE, 40), avoid=12))
+
+
 def test_a_loss_that_is_not_shown_asks_for_cases() -> None:
     """If it is open whether the best variant loses less than the margin, the number of cases that show it is given."""
     made = results(Tried(ONE, 40, lost=1), retain=12)

@@ -8,7 +8,8 @@ rehearsal. The best variant of a grid is the one that the run chose. If it chose
 pass rate on the objective; of several, the one that loses least. The second grid brings an improvement if one of its
 variants gains at least as much as the best of the first grid, and loses less (both as estimates). The verdicts are
 recorded beside it. All suites run at the same time. No training begins after `--limit` seconds; what is then missing is
-recorded as such. The file is written again after each step.
+recorded as such. With `--folder`, the suites and runs are kept there, and the same command continues where the limit
+ended it. The file is written again after each step.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import harness
+from harness.analysis import next_trials
 from harness.analysis.contamination import prompts_near
 from harness.core.device_profiles import PROFILES
 from harness.core.run_results import Outcome, Results
+from harness.core.training_outcome import Status
 from harness.models.resolving import resolve
 from harness.storage.files import write_text
 from harness.storage.runs import RunStore
@@ -92,21 +95,20 @@ class Study:
         if left < LEAST:
             self.record.add(suite, **{grid: {"missing": "no time was left"}})
             return None
-        began, run = time.monotonic(), self.folder / "runs" / f"{suite}-{grid}"
+        run = self.folder / "runs" / f"{suite}-{grid}"
         words = ["run", str(self.folder / suite), "--grid", grid, "--output", str(run), "--budget", f"{left:.0f}s"]
         printed = self.harness(*words, *self.options, "--quiet")
-        seconds = round(time.monotonic() - began, 1)
         if not RunStore(run).has_results:
-            self.record.add(suite, **{grid: {"missing": printed, "seconds": seconds}})
+            self.record.add(suite, **{grid: {"missing": printed}})
             return None
         results = RunStore(run).results()
-        self.record.add(suite, **{grid: {"seconds": seconds, **summary(results)}})
+        self.record.add(suite, **{grid: summary(results)})
         return results
 
     def both(self, suite: str) -> None:
         """Run the first grid of a suite, and the one that `harness next` writes after it, and compare them."""
         before = self.run(suite, "first")
-        if before is None:
+        if before is None or next_trials.unfinished(before):
             return
         grid = self.folder / suite / "grids" / "next.yaml"
         printed = self.harness("next", str(self.folder / "runs" / f"{suite}-first"), "--output", str(grid))
@@ -161,23 +163,28 @@ def lost(variant: Outcome) -> float:
 
 
 def better(before: Results, after: Results) -> list[str]:
-    """Return the variants of the second run that gain at least as much as the best of the first, and lose less."""
+    """Return the variants of the second run that gain at least as much as the best of the first, and lose less.
+
+    Only variants that finished under every seed count.
+    """
     best = best_of(before)
     return [
         variant.name
         for variant in after.variants
-        if best and after.choice.objective in variant.changes
+        if best and after.choice.objective in variant.changes and set(variant.statuses) == {Status.SUCCEEDED}
         and gain(after, variant) >= gain(before, best) and lost(variant) < lost(best)
     ]  # fmt: skip
 
 
 def write_suites(folder: Path, names: Sequence[str], seeds: Sequence[int], pool: int) -> None:
-    """Write the suites with the first grid, and with the same prompts for rehearsal.
+    """Write the suites with the first grid, and with the same prompts for rehearsal, unless they exist.
 
     The prompts are those of the harness which are near no case of any of the suites, or `pool` of them, spread evenly.
     With the same prompts, the base model's answers are made once.
     """
     for name in names:
+        if (folder / name).exists():
+            continue
         if name == GENERATED:
             generated_suites.write(SEED, folder / name)
         else:
@@ -204,15 +211,16 @@ def main() -> None:
     parser.add_argument("--profile", choices=PROFILES, default="t4")
     parser.add_argument("--suites", nargs="+", default=["workshop", "json-format", GENERATED], metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
-    parser.add_argument("--pool", type=int, default=1000, metavar="N", help="Number of prompts for rehearsal.")
+    parser.add_argument("--pool", type=int, default=200, metavar="N", help="Number of prompts for rehearsal.")
     parser.add_argument("--confirm-seeds", type=int, default=0, metavar="N")
     parser.add_argument("--limit", type=float, default=330, metavar="SECONDS")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="Keep the suites and runs here (default: nowhere).")
     given = parser.parse_args()
     began = time.monotonic()
     words = ["python", "-m", "tests.studies.next_round", *sys.argv[1:]]
     options = ("--model", given.model, "--profile", given.profile, "--confirm-seeds", str(given.confirm_seeds))
     with tempfile.TemporaryDirectory(prefix="harness-next-") as name, ThreadPoolExecutor() as threads:
-        folder = Path(name)
+        folder = (given.folder or Path(name)).resolve()
         write_suites(folder, given.suites, given.seeds, given.pool)
         record = Record(given.output, {"command": " ".join(words), "first_grid": {**FIRST, "learning_rate": RATES}})
         study = Study(folder, options, began + given.limit, record)

@@ -51,6 +51,8 @@ DISK = 1_400_000_000
 GROWTH = {"memory": 0.05, "files": 0.0}
 """Allowed growth of the median, as a share."""
 JUMP = 366 * 86_400
+LONGEST = 6 * 3600.0
+"""Seconds after which a command hangs. Hundreds of trials take hours on a machine that is busy with other work."""
 WORKER = 200 << 20
 """Resident bytes of a worker at least. Helpers, such as the process that renders chat templates, have less."""
 EVERY = 60.0
@@ -206,7 +208,7 @@ def finished(folder: Path) -> int:
 
 def note_end(course: Course, running: Running) -> None:
     """Wait for a command, and note how it ended."""
-    code, printed = running.wait(), running.printed()
+    code, printed = running.wait(LONGEST), running.printed()
     course.exits["killed" if code == -signal.SIGKILL else str(code)] += 1
     print(f"{course.engine}: ended with {code}: {printed.strip().splitlines()[-2:]}", flush=True)
     if "Traceback" in printed or code in (1, 70):
@@ -341,6 +343,7 @@ def main() -> int:
     engines, trials = ENGINES if given.engine is None else (given.engine,), given.trials // 2
     preload()
     if given.disturbed:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unmounts the disk
         disturbed_runs(given.disturbed, engines, trials, given.seed)
         return 0
     records = json.loads(given.output.read_text(encoding="utf-8"))["engines"] if given.output.exists() else {}
@@ -354,6 +357,7 @@ def main() -> int:
                     write(given.output, given.chart, given.trials, records)
             finally:
                 beside.terminate()
+                beside.wait()
     return int(not all(map(sound, records.values())))
 
 

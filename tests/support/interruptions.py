@@ -83,7 +83,9 @@ class Running:
         return bytes(self._output.read()).decode(errors="replace")  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Close the file of what the command has printed."""
+        """Kill the command if it still runs, and close the file of what it has printed."""
+        if self.poll() is None:
+            self.kill("parent")
         self._output.close()  # type: ignore[attr-defined]
 
     def workers(self) -> list[psutil.Process]:

@@ -10,7 +10,7 @@ from harness.core.run import EpochAnswers, TrialRecord
 from harness.core.run_results import Results
 from harness.core.settings import Settings, Variant
 from harness.core.suite import Case, Decoding, Example, Message, Role, Split
-from harness.core.training_outcome import Training
+from harness.core.training_outcome import Status, Training
 from tests.support.synthetic_runs import case, manifest, record, score, suite, training
 
 GENERALISE, RETAIN = 40, 60
@@ -34,12 +34,16 @@ class Tried:
     """The epoch after which it passes all that it passes in the end; with it, the results have a timeline."""
     cut: int = 0
     """Number of its `retain` answers that fail, beginning with the last, because they were cut."""
+    did: int = 0
+    """How many `avoid` cases it fails, because it does what it should not."""
+    diverged: bool = False
 
 
 def results(
     *tried: Tried,
     retain: int = RETAIN,
     learn: int = 0,
+    avoid: int = 0,
     seeds: Sequence[int] = (0, 1, 2),
     toy: bool = False,
     base_passes: int | None = None,
@@ -60,6 +64,7 @@ def results(
         *(case(f"word {n}", Role.GENERALISE) for n in range(GENERALISE)),
         *(case(f"row {n}", Role.LEARN, prompt=f"Question {n} of the rows?") for n in range(learn)),
         *(case(f"keep {n}", Role.RETAIN) for n in range(retain)),
+        *(case(f"shun {n}", Role.AVOID) for n in range(avoid)),
         *(case(f"late {n}", Role.GENERALISE, Split.CONFIRM) for n in range(held_out)),
         *(case(f"late keep {n}", Role.RETAIN, Split.CONFIRM) for n in range(held_out)),
     ]
@@ -86,9 +91,13 @@ def row(number: int, answer: str = "good", prompt: str = "Question {} of the row
 
 
 def _trial(cases: Sequence[Case], own: Tried, variant: Variant, seed: int, trained: Training) -> TrialRecord:
-    answers = _answers(cases, Split.MAIN, own.passed, own.learned, max(own.lost, own.cut), from_end=bool(own.cut))
+    answers = _answers(
+        cases, Split.MAIN, own.passed, own.learned, max(own.lost, own.cut), did=own.did, from_end=bool(own.cut)
+    )
     kept = [each.id for each in cases if each.id.startswith("keep")]
     truncated = frozenset(kept[len(kept) - own.cut :])
+    if own.diverged:
+        return record(variant, {}, seed=seed, status=Status.DIVERGED)
     made = record(variant, answers, seed=seed, trained=trained, truncated=truncated)
     if own.enough is None:
         return made
@@ -99,14 +108,22 @@ def _trial(cases: Sequence[Case], own: Tried, variant: Variant, seed: int, train
 
 
 def _answers(
-    cases: Sequence[Case], split: Split, passed: int, learned: int, lost: int, *, from_end: bool = False
+    cases: Sequence[Case], split: Split, passed: int, learned: int, lost: int, *, did: int = 0, from_end: bool = False
 ) -> dict[str, str]:
-    """Return an answer to each case: the first `passed`, `learned` and all but `lost` of the three roles are good."""
+    """Return an answer to each case.
+
+    The first `passed` and `learned` of two roles are good, and all but `lost` and `did` of the other two.
+    """
     own = [each for each in cases if each.split is split]
     good = {Role.GENERALISE: passed, Role.LEARN: learned}
     found: dict[str, str] = {}
-    for role in (Role.GENERALISE, Role.LEARN, Role.RETAIN):
+    for role in Role:
         ids = [each.id for each in own if each.role is role]
-        failing = set(ids[good[role] :]) if role in good else set(ids[len(ids) - lost :] if from_end else ids[:lost])
+        if role in good:
+            failing = set(ids[good[role] :])
+        elif role is Role.AVOID:
+            failing = set(ids[:did])
+        else:
+            failing = set(ids[len(ids) - lost :] if from_end else ids[:lost])
         found |= {id: "bad" if id in failing else "good" for id in ids}
     return found
