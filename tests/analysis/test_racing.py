@@ -73,8 +73,8 @@ def test_a_variant_that_is_shown_to_be_worse_leaves() -> None:
 
 def test_what_may_still_be_learned_counts_for_a_variant() -> None:
     """Early in its training, a variant stays although it would leave with the same answers at the end."""
-    late = racing.leaving(SUITE, RACE, [entrant("best", 30), entrant("slow", 18)])
-    early = racing.leaving(SUITE, RACE, [entrant("best", 30, done=0.3), entrant("slow", 18, done=0.3)])
+    late = racing.leaving(SUITE, RACE, [entrant("best", 30), entrant("slow", 20)])
+    early = racing.leaving(SUITE, RACE, [entrant("best", 30, done=0.3), entrant("slow", 20, done=0.3)])
     assert (set(late), early) == ({"slow"}, {})
 
 
@@ -144,7 +144,7 @@ def test_a_race_saves_training_if_there_are_enough_cases() -> None:
     many = race_forecast.forecast(simulated_suite(80, 1), EIGHT, 3, WEIGHTS, races=20)
     few = race_forecast.forecast(simulated_suite(24, 3), EIGHT, 3, WEIGHTS, races=20)
     assert many.low <= many.training <= many.high
-    assert many.training > 0.25
+    assert many.training > 0.2
     assert few.training < many.training / 2
 
 
