@@ -101,5 +101,5 @@ def plan(
         places = cpu_places(planned_workers(what, planned.trials, engine_of(Engine.AUTO, planned), rules))
     for line in pass_lines(planned, rules, places):
         echo(line)
-    for line in race_lines(loaded, planned, what) if race else ():
+    for line in race_lines(loaded, planned, what, rules, target) if race else ():
         echo(line)

@@ -80,9 +80,18 @@ def trials_together(shape: ModelShape, settings: Settings, kind: DeviceKind, cap
     Raises:
         ModelError: one of the target modules is not a module of the model.
     """
-    itemsize = HALF if kind is DeviceKind.CUDA else FULL
-    matrices = NF4 if settings.quantization is Quantization.NF4 else itemsize
-    tables = TABLES * shape.layers * len(shape.linears()) if settings.quantization is Quantization.NF4 else 0
-    base = shape.quantised * matrices + tables + itemsize * (shape.embedded + shape.others)
-    known = SharedPass(kind, itemsize, shape.hidden, shape.intermediate, shape.layers, capacity - base)
+    known = _shared_pass(shape, settings.quantization, kind, capacity)
     return known.trials(shape.trainable(settings.rank, settings.target_modules), settings.optimizer)
+
+
+def pass_tokens(shape: ModelShape, quantization: Quantization, kind: DeviceKind, capacity: float) -> int:
+    """Return the largest number of padded tokens of a forward pass that trials share."""
+    return _shared_pass(shape, quantization, kind, capacity).tokens
+
+
+def _shared_pass(shape: ModelShape, quantization: Quantization, kind: DeviceKind, capacity: float) -> SharedPass:
+    itemsize = HALF if kind is DeviceKind.CUDA else FULL
+    matrices = NF4 if quantization is Quantization.NF4 else itemsize
+    tables = TABLES * shape.layers * len(shape.linears()) if quantization is Quantization.NF4 else 0
+    base = shape.quantised * matrices + tables + itemsize * (shape.embedded + shape.others)
+    return SharedPass(kind, itemsize, shape.hidden, shape.intermediate, shape.layers, capacity - base)
