@@ -62,16 +62,17 @@ def browser(session: nox.Session) -> None:
 def cluster(session: nox.Session) -> None:
     """Test the Ray executor on a cluster of three nodes on this machine."""
     session.install(*PINNED, "-e", ".[ray]", *_group("test"))
-    session.run(
-        "pytest", "-m", "cluster", *session.posargs, env=OFFLINE | {"HARNESS_CLUSTER": "1", "OMP_NUM_THREADS": "1"}
-    )
+    # Collecting the tests of all modules would take seconds.
+    test, env = "tests/runner/test_ray_cluster.py", OFFLINE | {"HARNESS_CLUSTER": "1", "OMP_NUM_THREADS": "1"}
+    session.run("pytest", "-m", "cluster", test, *session.posargs, env=env)
 
 
 @nox.session
 def slurm(session: nox.Session) -> None:
     """Test the Slurm executor on a cluster of two nodes on this machine: as root, with Debian's slurm-wlm and munge."""
     session.install(*PINNED, "-e", ".[slurm]", *_group("test"))
-    session.run("pytest", "-m", "slurm", *session.posargs, env=OFFLINE | {"HARNESS_SLURM": "1", "OMP_NUM_THREADS": "1"})
+    test, env = "tests/runner/test_slurm_cluster.py", OFFLINE | {"HARNESS_SLURM": "1", "OMP_NUM_THREADS": "1"}
+    session.run("pytest", "-m", "slurm", test, *session.posargs, env=env)
 
 
 @nox.session

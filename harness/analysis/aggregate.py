@@ -190,7 +190,7 @@ def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Ent
     entries = []
     for name, own in found.items():
         variant = known.get(name)
-        full = _complete(variant, manifest.plan.seeds, own) if variant else tuple(own)
+        full = _without_answers(_complete(variant, manifest.plan.seeds, own) if variant else tuple(own))
         values = settings[name]
         entries.append(_Entry(name, full, {axis: getattr(values, axis) for axis in axes} if values else {}))
     return entries
@@ -208,6 +208,16 @@ def _complete(
     by_seed = {record.seed: record for record in records}
     order = [*seeds, *(seed for seed in by_seed if seed not in seeds)]
     return tuple(by_seed.get(seed) or _not_run(variant, seed, split) for seed in order)
+
+
+def _without_answers(records: tuple[TrialRecord, ...]) -> tuple[TrialRecord, ...]:
+    """Return the records of a variant that left a race without answers, which would be compared with those of others.
+
+    Under the seeds that were trained before it left, it has answered all cases.
+    """
+    if not any(record.status is Status.STOPPED for record in records):
+        return records
+    return tuple(replace(record, answers={}, timeline=()) for record in records)
 
 
 def _not_run(variant: Variant, seed: int, split: Split) -> TrialRecord:

@@ -29,6 +29,8 @@ NEAREST = 0.66
 """Smallest share of equal words at which a prompt can be a near-duplicate by its words: just below two of three."""
 CHARACTERS = 90.0
 """With at least this percentage of equal characters, a prompt is a near-duplicate, whatever its words."""
+LEAST_WORDS = 4
+"""Smallest number of words of a question that counts as contained in another one."""
 # Before a digit, an operator is a word, so that "13 - 9" differs from "13 + 9". Elsewhere it is punctuation.
 TOKEN = re.compile(r"\w+|[-+*/^%<>=](?=\s*\d)")
 # For fast comparison, each word is replaced by one character, from this code point on. No surrogates follow it.
@@ -54,6 +56,22 @@ def prompts_near(suite: Suite, prompts: Iterable[str]) -> set[str]:
     return {prompt for prompt in prompts if rows.leak(prompt).label is not LeakLabel.UNSEEN}
 
 
+def prompts_around(suite: Suite, prompts: Iterable[str]) -> set[str]:
+    """Return the prompts that contain a whole question of a case or a training row, or are contained in one.
+
+    A question or a prompt of fewer than `LEAST_WORDS` words, such as `What is that?`, is contained in none.
+    """
+    asked = [message.content for case in suite.cases for message in case.messages if message.role == "user"]
+    given = [text for example in suite.examples for text in _prompts(example)]
+    questions = {text for text in map(_spaced, (*asked, *given)) if _is_long(text)}
+    whole = {prompt: _spaced(prompt) for prompt in prompts}
+    return {
+        prompt
+        for prompt, text in whole.items()
+        if any(question in text or (_is_long(text) and text in question) for question in questions)
+    }
+
+
 def leaks_in_results(results: Results) -> dict[str, Leak]:
     """Return the contamination labels stored in a run's results. If an older version stored none, compute them."""
     return results.leaks or leaks(results.run.suite)
@@ -74,6 +92,15 @@ def role_warnings(suite: Suite) -> tuple[str, ...]:
 def words(prompt: str) -> list[str]:
     """Split a prompt into words, ignoring letter case, white space and punctuation."""
     return TOKEN.findall(unicodedata.normalize("NFKC", prompt).casefold()) or prompt.split()
+
+
+def _spaced(prompt: str) -> str:
+    """Return the words of a prompt, each between spaces, so that only whole words are found in it."""
+    return f" {' '.join(words(prompt))} "
+
+
+def _is_long(spaced: str) -> bool:
+    return spaced.count(" ") > LEAST_WORDS  # one space more than words
 
 
 # --- one prompt against all rows ---------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ REHEARSAL_FACTOR = 2
 FINEST = 0.25
 """Two numbers of rehearsal rows are worth one between them if it differs by at least this many per training row."""
 MOST_REHEARSAL = 200
-"""Largest number of rehearsal rows that is proposed if the run has none, so that their number is not known."""
+"""Largest number of rehearsal rows that is proposed if the run has none, so that their number is not known: about half
+of the pool's prompts, since some answers are left out."""
 RATE_FACTOR = 3.0
 """Factor to a learning rate outside of those that were tried."""
 LEAST_GAP = 1.5
@@ -77,15 +78,17 @@ class NextSteps:
         return bool(self.trials or self.suite or self.nothing)
 
 
-def next_steps(results: Results) -> NextSteps:
+def next_steps(results: Results, most_rehearsal: int = MOST_REHEARSAL) -> NextSteps:
     """Return what to try after a run: at most five trials, the most promising first.
+
+    `most_rehearsal` is the largest number of rehearsal rows to propose if the run has none.
 
     If no variant learned, there are no trials unless the training was too short, because other settings would not help.
     Nothing is proposed for a model with random weights, whose answers mean nothing, and before all trials have ended.
     """
     if results.run.model.shape_only or unfinished(results):
         return NextSteps()
-    run = _Run.of(results)
+    run = _Run.of(results, most_rehearsal)
     nothing = nothing_learned(results, run.finished)
     if nothing and nothing.cause is not Cause.TRAINING:
         longer = suite_changes(results, None) if nothing.cause is Cause.UNKNOWN else ()
@@ -117,14 +120,22 @@ class _Run:
     """Those that pass more cases of the objective than their base model."""
     tables: Mapping[str, ScoreTable]
     """Each variant's scores on the objective, by name."""
+    most_rehearsal: int
 
     @classmethod
-    def of(cls, results: Results) -> _Run:
+    def of(cls, results: Results, most_rehearsal: int) -> _Run:
         objective = results.choice.objective
         finished = tuple(v for v in results.variants if v.settings and _finished(v))
         learned = tuple(v for v in finished if share(v, objective) > share(results.base_of(v), objective))
         scores = score_tables(results.samples, results.run.suite.reducer)
-        return cls(results, objective, finished, learned, objective_tables(results.run.suite, objective, scores))
+        return cls(
+            results,
+            objective,
+            finished,
+            learned,
+            objective_tables(results.run.suite, objective, scores),
+            most_rehearsal,
+        )
 
     @property
     def tried(self) -> tuple[Settings, ...]:
@@ -304,10 +315,10 @@ def _bears(run: _Run, own: Settings, rate: float) -> bool:
 
 
 def _available(run: _Run, settings: Settings) -> int:
-    """Return how many rehearsal rows a variant can have: those of the run, else a number that the pool can give."""
+    """Return how many rehearsal rows a variant can have: those of the run, else as many as may be proposed."""
     rehearsal = run.results.run.rehearsal
     found = rehearsal.of(settings.quantization) if rehearsal else None
-    return len(fitting(found.rows, settings.max_length)) if found else MOST_REHEARSAL
+    return len(fitting(found.rows, settings.max_length)) if found else run.most_rehearsal
 
 
 def _between(run: _Run) -> Iterator[_Proposal]:

@@ -158,7 +158,7 @@ def _loss(trained: Sequence[Outcome]) -> tuple[float, float] | None:
     found = []
     for variant in trained:
         logs = [[step.loss for step in training.steps if step.loss is not None] for training in variant.training]
-        if logs := [log for log in logs if len(log) > 1]:
+        if logs := [log for log in logs if log]:  # a training of one step has not fallen
             found.append((fmean(log[0] for log in logs), fmean(log[-1] for log in logs)))
     return min((each for each in found if each[0] > 0), key=lambda each: each[1] / each[0], default=None)
 

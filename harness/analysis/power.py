@@ -7,6 +7,7 @@ suite's margin, and how many `retain` and `avoid` cases would show it with a pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.analysis import net_loss
 from harness.analysis.confirmation import LEVEL as CONFIRMING
@@ -79,47 +80,52 @@ def too_few_passes(results: Results) -> str:
     return f"{first} {shown} {remedy}{longer}."
 
 
-def can_show(results: Results) -> str:
-    """Return in sentences which losses the suite's cases can rule out, and whether they would notice one of 10 points.
+@dataclass(frozen=True)
+class Ability:
+    """With which probabilities the `retain` and `avoid` cases of one split show what a variant loses."""
 
-    The same is said of the held-out cases, if a confirmation used them. Empty without a margin or base passes.
+    held_out: bool
+    cases: str
+    """Number and roles of the cases, such as `132 retain and avoid cases`."""
+    seeds: int
+    level: float
+    """Confidence with which a loss is shown to be below a size."""
+    shown: tuple[tuple[float, float], ...]
+    """Sizes of a loss in points, each with the probability that a variant that loses nothing is shown to lose less."""
+    noticed: float
+    """Probability that the 95% interval of a variant that loses `TEN` points is above 0."""
+
+
+def can_show(results: Results) -> tuple[Ability, ...]:
+    """Return which losses the suite's cases can rule out, and whether they would notice one of 10 points.
+
+    The held-out cases are second, if a confirmation used them. Empty without a margin or base passes.
     """
     suite, again = results.run.suite, results.confirmed
     if not 0 < suite.margin < 100:
-        return ""
-    said = _can_show(results, Split.MAIN, results.base.rates, max(1, len(results.run.plan.seeds)), LEVEL)
-    if not said:
-        return ""
-    if results.confirmed_base and again and again.rates:
-        said += _can_show(results, Split.CONFIRM, results.confirmed_base.rates, len(again.seeds), CONFIRMING)
-    return f"{said} The suite's margin is {suite.margin:g} points."
+        return ()
+    main = _ability(results, Split.MAIN, results.base.rates, max(1, len(results.run.plan.seeds)), LEVEL)
+    if main is None or not results.confirmed_base or not again or not again.rates:
+        return (main,) if main else ()
+    other = _ability(results, Split.CONFIRM, results.confirmed_base.rates, len(again.seeds), CONFIRMING)
+    return (main, other) if other else (main,)
 
 
-def _can_show(results: Results, split: Split, rates: Mapping[Role, Rate], seeds: int, level: float) -> str:
-    """Return what the cases of one split can show: at this level, that a loss is below a margin."""
+def _ability(results: Results, split: Split, rates: Mapping[Role, Rate], seeds: int, level: float) -> Ability | None:
+    """Return what the cases of one split can show: at this level, that a loss is below a size."""
     cases, margin = _guarded(results.run.suite, split), results.run.suite.margin
     guarded = [rate for role in GUARDED if (rate := rates.get(role))]
     passed, total = sum(rate.passed for rate in guarded), sum(rate.total for rate in guarded)
     if not cases or not passed:
-        return ""
+        return None
     count, base, group = len(cases), passed / total, _mean_group(cases)
     shown = [
-        f"less than {size:g} points with a probability of "
-        f"{_percent(net_loss.chance_shown(count, base, size / 100, seeds=seeds, group=group, level=level))}"
+        (size, net_loss.chance_shown(count, base, size / 100, seeds=seeds, group=group, level=level))
         for size in sorted({margin, TEN}, reverse=True)
     ]
-    noticed = _percent(net_loss.chance_noticed(count, base, TEN / 100, seeds=seeds, group=group))
-    if split is Split.MAIN:
-        begin, confidence = f"What these {_named(cases)} can show with {plural(seeds, 'seed')}", ""
-    else:
-        begin, confidence = (
-            f" The {_named(cases, 'held-out ')} with {plural(seeds, 'fresh seed')}",
-            (f" ({_percent(level)} confidence)"),
-        )
-    return (
-        f"{begin}: a variant that loses nothing is shown to lose {listed(shown)}{confidence}; one that truly loses "
-        f"{TEN:g} points is noticed (its 95% interval is above 0) with a probability of {noticed}."
-    )
+    held_out = split is Split.CONFIRM
+    noticed = net_loss.chance_noticed(count, base, TEN / 100, seeds=seeds, group=group)
+    return Ability(held_out, _named(cases, "held-out " if held_out else ""), seeds, level, tuple(shown), noticed)
 
 
 def cases_for_no_loss(results: Results) -> int | None:

@@ -7,14 +7,14 @@ first. These are assumptions; what a race really saves depends on how different 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.analysis import racing
 from harness.analysis.losses import GUARDED
-from harness.analysis.racing import Entrant, Race
+from harness.analysis.racing import Entrant, PlannedLook, Race
 from harness.analysis.score_table import Cell, ScoreTable
 from harness.analysis.statistics import Scores
 from harness.core.settings import Variant
@@ -53,10 +53,25 @@ class Differences:
 class Raced:
     """The outcome of one race."""
 
-    stopped: Mapping[str, float]
-    """Variant id to the share of its training after which it stopped."""
+    stopped: Mapping[str, int]
+    """Variant id to the position of the look at which it stopped."""
     best_stopped: bool
     """Whether the variant stopped that is truly the best of those that lose less than the margin."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a run does in one go: it trains variants, the same share of each, and asks all of them the same cases."""
+
+    variants: tuple[Variant, ...]
+    seeds: int
+    shares: Mapping[str, float]
+    """Variant id to the share of its epochs that is trained."""
+    cases: int
+
+    @property
+    def answers(self) -> int:
+        return len(self.variants) * self.seeds * self.cases
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,14 @@ class Forecast:
     """Number of answers of a race, relative to those of the full run."""
     best_stopped: float
     """Share of the races that stopped the best variant."""
+    whole: Part
+    """The full run."""
+    parts: tuple[tuple[Part, ...], ...]
+    """The parts of each race."""
+
+    def saved(self, cost: Callable[[Part], float]) -> float:
+        """Return the share of the full run's cost that races save, if this is the cost of a part."""
+        return 1 - float(np.mean([sum(map(cost, each)) for each in self.parts])) / max(cost(self.whole), 1e-9)
 
 
 def forecast(
@@ -84,43 +107,62 @@ def forecast(
     differences: Differences = Differences(),
 ) -> Forecast:
     """Simulate races of these variants. `weights` has the cost of each variant's whole training, in any unit."""
-    race = racing.race_of(variants)
-    ran = [simulate(suite, race, variants, seeds, np.random.default_rng(n), differences) for n in range(races)]
-    whole = sum(weights.values())
-    saved = [sum(weights[name] * (1 - share) for name, share in each.stopped.items()) / whole for each in ran]
-    low, high = (float(each) for each in np.quantile(saved, (0.1, 0.9)))
-    asked = [_asked(suite, race, variants, each) for each in ran]
-    best = [each.best_stopped for each in ran]
-    return Forecast(float(np.mean(saved)), low, high, float(np.mean(asked)), float(np.mean(best)))
+    race = racing.race_of(variants, seeds)
+    ran = [simulate(suite, race, variants, np.random.default_rng(n), differences) for n in range(races)]
+    all_ = Part(tuple(variants), seeds, {each.id: 1.0 for each in variants}, len(suite.of(Split.MAIN)))
+    parts = [tuple(_parts(suite, race, variants, each)) for each in ran]
+    training = [sum(_training(one, weights) for one in each) / _training(all_, weights) for each in parts]
+    low, high = (float(each) for each in np.quantile(training, (0.9, 0.1)))
+    return Forecast(
+        training=1 - float(np.mean(training)),
+        low=1 - low,
+        high=1 - high,
+        asked=float(np.mean([sum(one.answers for one in each) / all_.answers for each in parts])),
+        best_stopped=float(np.mean([each.best_stopped for each in ran])),
+        whole=all_,
+        parts=tuple(parts),
+    )
 
 
-def _asked(suite: Suite, race: Race, variants: Sequence[Variant], raced: Raced) -> float:
-    """Return the number of answers of trained variants, relative to a run without a race."""
-    main, look = len(suite.of(Split.MAIN)), len(racing.cases_of(suite))
-    asked = main * (len(variants) - len(raced.stopped))
-    epochs = {variant.id: variant.settings.epochs for variant in variants}
-    for one in race.looks:
-        asked += look * sum(raced.stopped.get(name, 1.0) * epochs[name] >= at - 1e-9 for name, at in one.items())
-    return asked / (main * len(variants))
+def _training(part: Part, weights: Mapping[str, float]) -> float:
+    return part.seeds * sum(weights[each.id] * part.shares[each.id] for each in part.variants)
+
+
+def _parts(suite: Suite, race: Race, variants: Sequence[Variant], raced: Raced) -> Iterator[Part]:
+    """Yield the parts of a race: up to each look, and from the last look to the end."""
+    main, asked = len(suite.of(Split.MAIN)), len(racing.cases_of(suite))
+    done = {variant.id: 0.0 for variant in variants}
+    for position, look in enumerate((*race.looks, PlannedLook())):
+        left = [each for each in variants if raced.stopped.get(each.id, position) >= position]
+        if race.seeds > 1:
+            seeds = 1 if position < len(race.looks) else race.seeds - len(race.looks)
+            yield Part(tuple(left), seeds, {each.id: 1.0 for each in left}, main)
+            continue
+        left = [each for each in left if done[each.id] < 1]
+        until = {each.id: race.trained(look, each) for each in left}
+        for some, cases in (
+            ([each for each in left if until[each.id] < 1], asked),
+            ([each for each in left if until[each.id] >= 1], main),
+        ):
+            if some:
+                yield Part(tuple(some), 1, {each.id: until[each.id] - done[each.id] for each in some}, cases)
+        done |= until
 
 
 def simulate(
     suite: Suite,
     race: Race,
     variants: Sequence[Variant],
-    seeds: int,
     rng: np.random.Generator,
     differences: Differences = Differences(),
 ) -> Raced:
     """Simulate one race of variants with random differences."""
-    field_ = _Field(suite, variants, seeds, rng, differences)
-    stopped: dict[str, float] = {}
-    for look in race.looks:
+    field_ = _Field(suite, variants, rng, differences)
+    stopped: dict[str, int] = {}
+    for position, look in enumerate(race.looks):
         left = [variant for variant in variants if variant.id not in stopped]
-        shares = {each.id: look[each.id] / each.settings.epochs if each.id in look else 1.0 for each in left}
-        entrants = [field_.entrant(each.id, shares[each.id]) for each in left]
-        gone = racing.leaving(suite, race, entrants)
-        stopped |= {name: shares[name] for name in gone if shares[name] < 1}
+        gone = racing.leaving(suite, race, [field_.entrant(race, look, each) for each in left])
+        stopped |= {each.id: position for each in left if each.id in gone and race.trained(look, each) < 1}
     return Raced(stopped, field_.best in stopped)
 
 
@@ -130,7 +172,6 @@ class _Field:
 
     suite: Suite
     variants: Sequence[Variant]
-    seeds: int
     rng: np.random.Generator
     differences: Differences
     _drawn: dict[str, Scores] = field(default_factory=dict)
@@ -150,7 +191,7 @@ class _Field:
         self._ability, self._loss, self._speed = (
             dict(zip(names, each.tolist(), strict=True)) for each in (ability, loss, speed)
         )
-        self._shift = {name: way.seeds * rng.standard_normal(self.seeds) for name in names}
+        self._shift = {name: float(way.seeds * rng.standard_normal()) for name in names}
         retained = self._by_group(self._guarded, way.difficulty)
         self._able = _logistic(retained + np.log(BASE_RATE / (1 - BASE_RATE)) * 1.5)
         passed = rng.random(len(self._guarded)) < self._able
@@ -162,23 +203,20 @@ class _Field:
         safe = [name for name, loss in self._loss.items() if 100 * loss < self.suite.margin or not self._guarded]
         return max(safe, key=lambda name: float(self._chances(name, 1.0)[: len(self._objective)].mean()), default="")
 
-    def entrant(self, name: str, share: float) -> Entrant:
-        """Return a variant after this share of its training."""
-        size = (self.seeds, len(self._objective) + len(self._guarded))
-        fresh, old = self.rng.random(size), self._drawn.get(name)
+    def entrant(self, race: Race, look: PlannedLook, variant: Variant) -> Entrant:
+        """Return a variant at a look, with the answers under its first seed."""
+        name, size = variant.id, len(self._objective) + len(self._guarded)
+        share = race.seeds * race.trained(look, variant)
+        drawn, old = self.rng.random(size), self._drawn.get(name)
         if old is not None:
-            fresh = np.where(self.rng.random(size) < self.differences.kept, old, fresh)
-        self._drawn[name] = fresh
-        passed = fresh < self._all_chances(name, share)
+            drawn = np.where(self.rng.random(size) < self.differences.kept, old, drawn)
+        self._drawn[name] = drawn
+        passed = drawn < self._chances(name, share, self._shift[name])
         cells = {
-            case.id: {seed: _CELLS[int(passed[seed, n])] for seed in range(self.seeds)}
-            for n, case in enumerate([*self._objective, *self._guarded])
+            case.id: {0: _CELLS[int(good)]}
+            for case, good in zip([*self._objective, *self._guarded], passed, strict=True)
         }
-        seeds = tuple(range(self.seeds))
-        return Entrant(name, ScoreTable(seeds, cells), self._base, seeds, share)
-
-    def _all_chances(self, name: str, share: float) -> Scores:
-        return np.stack([self._chances(name, share, float(shift)) for shift in self._shift[name]])
+        return Entrant(name, ScoreTable((0,), cells), self._base, (0,), share, more_seeds=race.seeds > 1)
 
     def _chances(self, name: str, share: float, shift: float = 0.0) -> Scores:
         learned = (1 - np.exp(-share / self._speed[name])) / (1 - np.exp(-1 / self._speed[name]))

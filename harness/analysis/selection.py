@@ -137,6 +137,7 @@ def _chosen(
         if of.improved(v, among.objective) and behind(suite, tables, best, v, among.objective) is not None
     ]  # fmt: skip
     pick = max(within, key=lambda v: (*_cheapness(v, within), _share(v.rates.get(among.objective))))
+    more = _passing_more(variants, pick, among.objective)
     reasons = (
         _objective(among.objective, of(pick), pick),
         _keeping(suite, pick),
@@ -144,7 +145,8 @@ def _chosen(
         *_failed_to_score(among.unscored[pick.name]),
         *_rivals(suite, tables, pick, within, among),
         *_excluded_by_caps([v for v in among.safe if v not in among.fitting], caps),
-        *_left_out(suite, variants),
+        *_not_chosen(suite, more, among.objective),
+        *_left_out(suite, variants, said=more),
     )
     return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), best=best.name)
 
@@ -334,8 +336,26 @@ def gpu_memory(variant: Outcome) -> Measurement | None:
     return largest(cost.gpu_peak() for cost in variant.costs if cost.models == 1)
 
 
-def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:
-    unsafe = [v for v in variants if _finished(v) and not v.elsewhere and not eligible(v)]
+def _not_eligible(variants: Sequence[Outcome]) -> list[Outcome]:
+    return [v for v in variants if _finished(v) and not v.elsewhere and not eligible(v)]
+
+
+def _passing_more(variants: Sequence[Outcome], pick: Outcome, objective: Role) -> Outcome | None:
+    """Return the variant that passes most, if it passes more than the chosen one and is not eligible."""
+    top = max(_not_eligible(variants), key=lambda v: _share(v.rates.get(objective)), default=None)
+    return top if top and _share(top.rates.get(objective)) > _share(pick.rates.get(objective)) else None
+
+
+def _not_chosen(suite: Suite, more: Outcome | None, objective: Role) -> tuple[str, ...]:
+    if more is None:
+        return ()
+    verb = "loses" if _loses(more) else "may lose"
+    return (f"{more.name} passes more, {_counts(more.rates.get(objective))}, but {verb} {_beyond(suite)}.",)
+
+
+def _left_out(suite: Suite, variants: Sequence[Outcome], said: Outcome | None = None) -> tuple[str, ...]:
+    """Name the variants that are not eligible or did not finish, except the one that another reason is about."""
+    unsafe = [v for v in _not_eligible(variants) if v is not said]
     losing, unclear = ([v.name for v in unsafe if _loses(v) is loses] for loses in (True, False))
     words = []
     for names, verb in ((losing, _verb(losing, "loses", "lose")), (unclear, "may lose")):

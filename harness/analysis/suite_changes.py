@@ -22,8 +22,8 @@ LONGER = 2
 def suite_changes(results: Results, variant: Outcome | None) -> tuple[str, ...]:
     """Return the changes as sentences. `variant` is the chosen variant, or the one that comes nearest; or None."""
     found = (
-        _longer_answers(results, variant),
         _rows_against(results, variant),
+        _longer_answers(results, variant),
         _more_guarded(results, variant),
         _more_of_objective(results, variant),
         *_held_out(results),

@@ -135,7 +135,8 @@ WORKERS = click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Number of workers on a CPU, which share its cores (default: 1).",
+    help="Number of workers on a CPU, which share its cores (default: as many as there are passes, cores and main "
+    "memory for, and one for a short run).",
 )
 WIDTH = click.option(
     "--width",
@@ -149,8 +150,8 @@ WIDTH = click.option(
 RACE = click.option(
     "--race",
     is_flag=True,
-    help="Stop variants that can no longer be chosen: at one or two looks during the training, all variants answer the "
-    "cases of the objective and the retain and avoid cases.",
+    help="Stop variants that can no longer be chosen. With several seeds, all variants are looked at after the first "
+    "one; with one seed, at one or two looks during the training, at which they answer cases once more.",
 )
 LLAMA_CPP = click.option(
     "--llama-cpp",

@@ -61,13 +61,16 @@ def plan(
     from harness.cli.passes import pass_lines
     from harness.cli.race_forecast import race_lines
     from harness.cli.tables import plan_table
+    from harness.core.engines import Engine
     from harness.core.errors import ModelError
     from harness.hardware.estimate.batches import check_steps
     from harness.hardware.estimate.predictions import named_workload, target_gpu
     from harness.models.resolving import check_name
     from harness.models.token_check import check_named
+    from harness.runner.cpu_workers import planned_workers
     from harness.runner.judges import naming
-    from harness.runner.places import local_places
+    from harness.runner.places import cpu_places, local_places
+    from harness.runner.preparation import engine_of
     from harness.runner.scheduling import planned_composition
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
@@ -93,7 +96,10 @@ def plan(
     judged = naming.with_judge(loaded, naming.permitted(loaded) if judge is None else judge)
     for line in filter(None, [naming.notice(judged), naming.outlook(judged, planned)]):
         echo(line)
-    for line in pass_lines(planned, planned_composition(planned, what, width, target), places):
+    rules = planned_composition(planned, what, width, target)
+    if what and target is None and workers is None:
+        places = cpu_places(planned_workers(what, planned.trials, engine_of(Engine.AUTO, planned), rules))
+    for line in pass_lines(planned, rules, places):
         echo(line)
-    for line in race_lines(loaded, planned, what) if race else ():
+    for line in race_lines(loaded, planned, what, rules, target) if race else ():
         echo(line)

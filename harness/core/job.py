@@ -91,11 +91,15 @@ class Job:
 
 
 @dataclass(frozen=True)
-class NextJob:
-    """The paths of a further job for a worker that has done its job, and of the log for that job."""
+class Instruction:
+    """What an executor sends to a worker: a further job after the last one is done, or another number of threads."""
 
-    job: str
-    log: str
+    job: str = ""
+    """Path of the further job; empty if there is none."""
+    log: str = ""
+    """Path of the further job's log."""
+    threads: int = 0
+    """Number of CPU threads that the worker uses from now on; 0 leaves it unchanged."""
 
 
 STAY = "--stay"

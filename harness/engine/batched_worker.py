@@ -11,7 +11,7 @@ from __future__ import annotations
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
@@ -22,18 +22,20 @@ from harness.core.job import Event, EventKind, Job, Task
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.passes import even_parts
 from harness.core.settings import Settings, fusible
+from harness.core.suite import Example
 from harness.core.training_outcome import Status, Step, Together, Training
 from harness.core.units import DeviceKind
 from harness.engine import fingerprint
+from harness.engine.generation.adapter_reader import AdapterReader
 from harness.engine.generation.continuous_batching import (
     Request,
     answer_requests,
     attends_to_all,
-    read_adapter,
     rows_at_once,
 )
 from harness.engine.loading import Base
 from harness.engine.meter import Meter, out_of_memory
+from harness.engine.threads import in_threads
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.concurrency import concurrency, free_bytes
 from harness.engine.trainers.fused.probe import Probe, probe, shape_of
@@ -68,6 +70,15 @@ class Tools:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What jobs on one base have found out, for the jobs after them."""
+
+    adapters: AdapterReader
+    probes: dict[tuple[Settings, tuple[Example, ...]], Probe] = field(default_factory=dict)
+    """What training a trial alone costs, by the kind of trial and the suite's rows."""
+
+
+@dataclass(frozen=True)
 class BatchedWorker:
     """Trains and answers several tasks at once, on the base that a worker has loaded."""
 
@@ -79,6 +90,7 @@ class BatchedWorker:
     load: PhaseCost
     """Cost of loading the base."""
     tools: Tools
+    known: Known
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -123,12 +135,15 @@ class BatchedWorker:
         return _PassEnd.COMMITTED
 
     def _probe(self, tasks: Sequence[Task]) -> dict[Settings, Probe]:
-        """For each kind of trial, measure what training one trial alone costs; leave out kinds that fail.
+        """For each kind of trial, measure what training one trial alone costs, once; leave out kinds that fail.
 
         The steps of all trials of one kind cost the same (see `shape_of`), except that their seeds may draw other
         rehearsal rows. The trial with the longest of these is measured, because memory peaks with the longest row.
         """
-        found: dict[Settings, Probe | None] = {}
+        rows = self.job.examples
+        found: dict[Settings, Probe | None] = {
+            shape: one for (shape, own), one in self.known.probes.items() if own == rows
+        }
         trainer = self.tools.trainers[self.job.engine.alone]
         for task in sorted(tasks, key=lambda task: -_longest(self.rows.of(task))):
             if (shape := self._shape(task)) in found:
@@ -141,7 +156,9 @@ class BatchedWorker:
                 found[shape] = None
             if found[shape] is None:
                 self._free()
-        return {shape: one for shape, one in found.items() if one}
+        measured = {shape: one for shape, one in found.items() if one}
+        self.known.probes.update({(shape, rows): one for shape, one in measured.items()})
+        return measured
 
     def _shape(self, task: Task) -> Settings:
         return shape_of(_settings(task), self.rows.longest(task))
@@ -158,11 +175,15 @@ class BatchedWorker:
             known = sum(one.cost.tokens for one in before.values() if one and one.cost)
             cost = meter.cost(Phase.TRAIN, sum(one.tokens for one in found.values()) - known)
             together = Together(uuid.uuid4().hex[:12], len(tasks), cost)
-            for task in tasks:
+
+            def save(task: Task) -> None:
                 result = found[task.trial]
                 alone = self._alone(task, probed, result)
                 own = replace(together, earlier=_earlier_passes(before[task.trial]))
                 commit_training(commit, task, training_of(task, result, alone, own), result)
+
+            # Writing and hashing files of a hundred megabytes keeps one thread busy for a while.
+            in_threads(save, tasks)
         for task in tasks:
             status, message = found[task.trial].status, found[task.trial].message
             if status is not Status.SUCCEEDED:
@@ -211,6 +232,7 @@ class BatchedWorker:
         prompts = [prompt for _, part in asked for prompt in part.prompts]
         if not attends_to_all(self.base, prompts, self.job.decoding):
             return list(tasks)
+        self._free()  # a trainer refers to itself: it takes memory until garbage collection
         answered: set[str] = set()
         for some in self._batches(asked):
             try:
@@ -244,7 +266,7 @@ class BatchedWorker:
             return Request(part.training, None, part.prompts)
         folder = self.cache.adapter(part.training)
         verify_manifest(folder)
-        adapter = read_adapter(self.base, folder)
+        adapter = self.known.adapters.read(folder)
         return Request(part.training, adapter, part.prompts) if adapter else None
 
     def _answer_batch(self, asked: Sequence[tuple[Task, Task]]) -> set[str]:

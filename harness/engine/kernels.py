@@ -1,4 +1,4 @@
-"""Triton kernels for what a decoder layer computes element by element: RMS norm, SwiGLU and rotary positions.
+"""Triton kernels for RMS norm, SwiGLU and rotary positions, and for dequantising 4-bit matrices.
 
 PyTorch runs each of them as up to ten kernels, and each of these reads and writes whole activations. The kernels use no
 tensor cores and no bf16, so GPUs of compute capability 7.5 run them. Importing this module needs Triton.
@@ -70,19 +70,21 @@ def _gate_backward(gradient, gate, up, of_gate, of_up, size, block: tl.constexpr
 @triton.jit(do_not_specialize=["tokens", "heads"])
 def _rotate(
     x, cosine, sine, out, tokens, heads, row_stride, head_stride, token_stride, angle_stride,
-    half: tl.constexpr, backward: tl.constexpr,
+    half: tl.constexpr, some: tl.constexpr, backward: tl.constexpr,
 ):  # fmt: skip
-    """Rotate the two halves of one head of one token of `x`, (rows, heads, tokens, 2 * half).
+    """Rotate the two halves of `some` heads of one token of `x`, (rows, heads, tokens, 2 * half).
 
     `cosine` and `sine` are (rows or 1, tokens, 2 * half); `out` is (rows, tokens, heads, 2 * half).
     """
     place = tl.program_id(0).to(tl.int64)
-    head, token, row = place % heads, place // heads % tokens, place // heads // tokens
-    column = tl.arange(0, half)
+    token, row = place % tokens, place // tokens
+    head, column = (tl.program_id(1) * some + tl.arange(0, some))[:, None], tl.arange(0, half)[None, :]
+    inside = head < heads
     source = x + row * row_stride + head * head_stride + token * token_stride + column
-    target = out + place * 2 * half + column
+    target = out + (place * heads + head) * 2 * half + column
     angle = row * angle_stride + token * 2 * half + column
-    first, second = tl.load(source).to(tl.float32), tl.load(source + half).to(tl.float32)
+    first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(source + half, mask=inside, other=0.0).to(tl.float32)
     first_cosine, second_cosine = tl.load(cosine + angle).to(tl.float32), tl.load(cosine + angle + half).to(tl.float32)
     first_sine, second_sine = tl.load(sine + angle).to(tl.float32), tl.load(sine + angle + half).to(tl.float32)
     if backward:
@@ -91,10 +93,36 @@ def _rotate(
     else:
         one = first * first_cosine - second * first_sine
         two = second * second_cosine + first * second_sine
-    tl.store(target, one.to(out.dtype.element_ty))
-    tl.store(target + half, two.to(out.dtype.element_ty))
+    tl.store(target, one.to(out.dtype.element_ty), mask=inside)
+    tl.store(target + half, two.to(out.dtype.element_ty), mask=inside)
 
 
+@triton.jit(do_not_specialize=["blocks"])
+def _unpack(
+    packed, code, scales, scale_code, scales_of_scales, offset, out, blocks,
+    half: tl.constexpr, group: tl.constexpr, some: tl.constexpr,
+):  # fmt: skip
+    """Dequantise `some` of the blocks of `2 * half` weights. Each byte of `packed` holds two, the first one higher.
+
+    Weights are positions in `code`. A block's scale is a position in `scale_code`; `group` blocks have one scale of
+    scales, and all have the same offset.
+    """
+    block = tl.program_id(0).to(tl.int64) * some + tl.arange(0, some)
+    inside = block < blocks
+    scale = tl.load(scale_code + tl.load(scales + block, mask=inside, other=0).to(tl.int32))
+    scale = scale * tl.load(scales_of_scales + block // group, mask=inside, other=0.0) + tl.load(offset)
+    byte = tl.load(packed + block[:, None] * half + tl.arange(0, half)[None, :], mask=inside[:, None], other=0)
+    byte = byte.to(tl.int32)
+    first, second = tl.load(code + (byte >> 4)) * scale[:, None], tl.load(code + (byte & 15)) * scale[:, None]
+    both = tl.interleave(first.to(out.dtype.element_ty), second.to(out.dtype.element_ty))
+    at = block[:, None] * (2 * half) + tl.arange(0, 2 * half)[None, :]
+    tl.store(out + at, both, mask=inside[:, None])
+
+
+_HEADS = 8
+"""Heads of a program of `_rotate`."""
+_BLOCKS = 64
+"""Blocks of a program of `_unpack`."""
 _ELEMENTS = 1024
 """Elements of a program that needs no whole row."""
 
@@ -156,9 +184,9 @@ def _rotated(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor, *, backw
     cosine, sine = cosine.contiguous(), sine.contiguous()
     rows, heads, tokens, size = x.shape
     out = x.new_empty(rows, tokens, heads, size)
-    _rotate[(rows * tokens * heads,)](
+    _rotate[(rows * tokens, triton.cdiv(heads, _HEADS))](
         x, cosine, sine, out, tokens, heads, x.stride(0), x.stride(1), x.stride(2),
-        0 if len(cosine) == 1 else cosine.stride(0), half=size // 2, backward=backward, num_warps=1,
+        0 if len(cosine) == 1 else cosine.stride(0), half=size // 2, some=_HEADS, backward=backward, num_warps=2,
     )  # fmt: skip
     return out.transpose(1, 2)
 
@@ -185,3 +213,18 @@ def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.T
     """
     found: torch.Tensor = _Rotation.apply(x, cosine, sine)  # type: ignore[no-untyped-call]
     return found
+
+
+def dequantised(packed: torch.Tensor, state: Any) -> torch.Tensor:
+    """Return the matrix, (out, in), that bitsandbytes packed with this `QuantState`.
+
+    Its scales must be quantised too, and the matrix must have whole blocks.
+    """
+    out = torch.empty(state.shape, dtype=state.dtype, device=packed.device)
+    blocks = out.numel() // state.blocksize
+    # bitsandbytes rounds a scale before it adds the offset, which a fused multiplication and addition would not.
+    _unpack[(triton.cdiv(blocks, _BLOCKS),)](
+        packed, state.code, state.absmax, state.state2.code, state.state2.absmax, state.offset, out, blocks,
+        half=state.blocksize // 2, group=state.state2.blocksize, some=_BLOCKS, enable_fp_fusion=False,
+    )  # fmt: skip
+    return out

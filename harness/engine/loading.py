@@ -49,6 +49,13 @@ class Base:
         return device
 
 
+def import_libraries() -> None:
+    """Import the libraries that load a base model, which takes seconds."""
+    hide_kernel_advice()
+    import bitsandbytes  # noqa: F401
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig  # noqa: F401
+
+
 def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, saved: Path | None = None) -> Base:
     """Load the model in `ref.path` onto the machine's device, quantised, frozen and in eval mode.
 
@@ -237,6 +244,12 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
             remedy = f"Choose from {', '.join(_linear_names(model))}; or write all-linear for all of them."
             raise GridError(f"target_modules: the model has no module {target!r}", remedy=remedy)
     _check_layers(model, settings)
+    if routers := _routers(model, targets):
+        own = {name.rpartition(".")[2] for name in _routers(model, ALL_LINEAR)}
+        others = [name for name in _linear_names(model) if name not in own and not _experts(model, (name,))]
+        remedy = f"Name other matrices: target_modules: [{', '.join(others)}]."
+        what = f"target_modules: {_named(targets)} would train {routers[0]}, which chooses experts"
+        raise GridError(f"{what}. PEFT cannot adapt it, because it returns more than a product", remedy=remedy)
     if experts := _experts(model, targets):
         others = [name for name in _linear_names(model) if not _experts(model, (name,))]
         remedy = f"Name other matrices: target_modules: [{', '.join(others)}]."
@@ -269,6 +282,25 @@ def _check_layers(model: PreTrainedModel, settings: Settings) -> None:
         raise GridError(
             f"layers_to_transform: the model has no layer {missing[0]}", remedy=f"Choose from 0 to {count - 1}."
         )
+
+
+def _routers(model: PreTrainedModel, targets: str | tuple[str, ...]) -> list[str]:
+    """Return the targeted routers of a mixture of experts that PEFT takes for linear layers.
+
+    The routers of Phi-3.5-MoE and Llama 4 are subclasses of such layers, but return the chosen experts, too.
+    """
+    from torch.nn import Linear
+
+    own = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and "Router" in type(module).__name__
+    }
+    if targets == ALL_LINEAR:
+        return list(own)
+    if isinstance(targets, str):
+        return sorted(matching_modules(targets, own)) if own else []
+    return [name for name in own if any(f".{name}".endswith(f".{target}") for target in targets)]
 
 
 def _named(targets: str | tuple[str, ...]) -> str:

@@ -8,7 +8,8 @@ typical update away. Adding the update to the original weights gives a model tha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -222,8 +223,10 @@ def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[l
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
     held = dict.fromkeys(open_base(saved).names) if saved else _held(Path(ref.path))
     missing = [name for name in wanted if name not in held]
-    if missing and _has_experts(model) and _linear_names(model) <= held.keys():
-        # The files hold each expert's matrices, which transformers joins in memory. They are copied as they are.
+    other_names = missing and (_has_experts(model) or _renamed(missing, wanted, held))
+    if other_names and _linear_names(model) <= held.keys():
+        # The files hold each expert's matrices, which transformers joins in memory, or tensors that it gives another
+        # name, such as GPT-NeoX's head. They are copied as they are.
         shapes = {name: shape for name, shape in held.items() if shape is not None}
         return list(shapes), shapes
     if missing:
@@ -237,6 +240,14 @@ def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[l
         what = f"{ref.name}: {other[0]} has shape {held[other[0]]}, and its config.json asks for {wanted[other[0]]}"
         raise ModelError(what, remedy=FETCH_AGAIN)
     return list(wanted), wanted
+
+
+def _renamed(
+    missing: Sequence[str], wanted: Mapping[str, tuple[int, ...]], held: Mapping[str, tuple[int, ...] | None]
+) -> bool:
+    """Whether the files hold as many tensors under other names as names are missing, and of the same shapes."""
+    others = [shape for name, shape in held.items() if name not in wanted]
+    return Counter(wanted[name] for name in missing) == Counter(others)
 
 
 def _has_experts(model: PreTrainedModel) -> bool:

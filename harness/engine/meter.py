@@ -76,7 +76,9 @@ class Meter:
         if self._machine.kind is DeviceKind.CUDA:
             import torch
 
-            # Memory that an earlier phase reserved and no longer uses must not count here.
+            # Memory that an earlier phase reserved and no longer uses must not count here, such as cuBLAS's workspaces
+            # for the streams in which CUDA graphs were captured.
+            torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 

@@ -64,8 +64,9 @@ def _compiled(size: int, head: int, dtype: torch.dtype) -> Future[None]:
 
 
 def _compile(size: int, head: int, dtype: torch.dtype) -> None:
-    """Run each kernel forward and backward once for this hidden size and size of a head."""
+    """Run each kernel, forward and backward if it has one, once for this hidden size and size of a head."""
     import torch
+    from bitsandbytes.functional import quantize_4bit
 
     from harness.engine import kernels
 
@@ -79,6 +80,7 @@ def _compile(size: int, head: int, dtype: torch.dtype) -> None:
         kernels.rotate(ones(1, 16, 1, head).transpose(1, 2), angles, angles),
     ):
         torch.autograd.backward(found, torch.ones_like(found))
+    kernels.dequantised(*quantize_4bit(ones(64, 64).detach(), compress_statistics=True, quant_type="nf4"))
 
 
 @contextlib.contextmanager

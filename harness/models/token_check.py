@@ -12,14 +12,15 @@ from harness.core.errors import ModelError
 from harness.core.suite import Case, Suite
 from harness.core.turn_tokens import CutRows, TurnTokens, View
 from harness.models.conversation_tokens import Conversations, Row
+from harness.models.gguf_bases import Conversions
 from harness.models.hub import Hub
-from harness.models.resolving import find_description
+from harness.models.resolving import find_description, resolve
 from harness.models.token_views import view_case, view_row
 from harness.models.tokenizer_files import read_tokenizer
 
 Text = Callable[[int], str]
 """Returns the text of a token."""
-_NOT_CONVERTED = "the model's file is converted by its first run"
+_NOT_CONVERTED = "the model's file is converted by its first run, or by `harness tokens`"
 _RESIZE = (
     "Give the model as many embeddings as its tokenizer has tokens (model.resize_token_embeddings(len(tokenizer)), "
     "then save_pretrained), or use the tokenizer that the model was published with."
@@ -77,23 +78,29 @@ def check_named(suite: Suite, max_lengths: Iterable[int], model: str, *, hub: Hu
     return check_tokens(suite, max_lengths, found.tokenizer, found.config)
 
 
-def views_named(suite: Suite, max_lengths: Iterable[int], model: str, most: int) -> tuple[TurnTokens, list[View], Text]:
+def views_named(
+    suite: Suite, max_lengths: Iterable[int], model: str, most: int, *, conversions: Conversions | None = None
+) -> tuple[TurnTokens, list[View], Text]:
     """Check a suite with the model of this name, and show its first `most` rows and cases.
 
-    The last of the results returns the text of a token.
+    The last of the results returns the text of a token. A model in a GGUF file is converted by `conversions`, which
+    replaces those in the default cache; other weights are not read.
 
     Raises:
         ModelError: the model or its tokenizer cannot be read here, or does not fit.
         SuiteError: a row or a prompt cannot be written as the template and the training need it.
     """
-    described, lengths = find_description(model), sorted(set(max_lengths))
+    described, lengths = find_description(model, conversions=conversions), sorted(set(max_lengths))
+    if described.tokenizer is None:
+        resolve(model, conversions=conversions)
+        described = find_description(model, conversions=conversions)
     folder = described.tokenizer
     turns = check_tokens(suite, lengths, folder, described.config) if folder else _NOT_CONVERTED
     found = read_tokenizer(folder, described.config) if folder else _NOT_CONVERTED
     if isinstance(turns, str) or isinstance(found, str):
         why = turns if isinstance(turns, str) else found
         remedy = "Save it with tokenizer.json: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)."
-        remedy = remedy if folder else "Run the suite with this model once: its first run converts the file."
+        remedy = remedy if folder else "Run the same command again."
         raise ModelError(f"rows and prompts cannot be shown: {why}", remedy=remedy)
     rows = found.conversations.rows(suite.examples[:most])
     prompts = asked(found.conversations, suite, suite.cases[:most])

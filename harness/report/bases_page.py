@@ -73,6 +73,8 @@ class BasesPage:
     rows: tuple[BaseRow, ...]
     verdicts: tuple[tuple[str, str], ...]
     """The verdicts on the page, each with its meaning."""
+    words: tuple[tuple[str, str], ...]
+    """The words of the table, each with its meaning."""
     kinds: tuple[tuple[Role, tuple[KindLine, ...]], ...]
     joined: str
     """The first kind of which the name stands for several, such as `read-…`; empty if there is none."""
@@ -131,12 +133,14 @@ def bases_page(runs: Sequence[tuple[Path, Results]], now: str) -> BasesPage:
     best = _best(found)
     answer, reasons = _answer(found, best)
     kinds = _kinds(found)
+    rows = tuple(_row(number, run, recommended=run is best) for number, run in enumerate(found, 1))
     return BasesPage(
         now=now,
         suite=runs[0][1].run.suite.name,
         answer=answer,
         reasons=reasons,
-        rows=tuple(_row(number, run, recommended=run is best) for number, run in enumerate(found, 1)),
+        rows=rows,
+        words=tuple({word: meaning for row in rows for word, meaning in row.first.words}.items()),
         verdicts=tuple((word, says) for word, says in VERDICTS.items() if any(run.verdict == word for run in found)),
         kinds=kinds,
         joined=next((line.kind for _, lines in kinds for line in lines if line.kind.endswith(JOINED)), ""),

@@ -12,7 +12,7 @@ from harness.analysis.next_trials import NextSteps, NextTrial, unfinished
 from harness.analysis.selection import gpu_memory
 from harness.core import wording
 from harness.core.claims import cost_claim, gpu_of, machine_claim
-from harness.core.measurement import Basis, Phase
+from harness.core.measurement import Basis, Phase, PhaseCost
 from harness.core.quantities import interval, points, quantity
 from harness.core.run_results import Change, Finding, Loss, Outcome, Results
 from harness.core.setting_text import in_report
@@ -21,14 +21,25 @@ from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.report import formatting
-from harness.report.kinds import Kinds, of_variant
+from harness.report.kinds import Kinds, most_lost, of_variant
 
+MOST_NEXT = 3
+"""Number of things to try next that are named."""
 MOST_KINDS = 3
 """Number of kinds of cases that are named as lost."""
 MUCH_OF_A_KIND = 0.2
 """A kind of cases is named as lost if at least this share of its cases was lost, net."""
 LITTLE_OF_A_KIND = 0.5
 """A kind of cases is named as little learned if less than this share of its cases passes."""
+LONGEST_PROMPT = 80
+"""Number of characters of a prompt that is shown as an example."""
+ROLES = {
+    Role.LEARN: "what the training rows teach",
+    Role.GENERALISE: "what the training rows teach, in other words",
+    Role.RETAIN: "what the base can do and must still do",
+    Role.AVOID: "what the tuned model must not start to do",
+}
+"""What each role tests, in few words."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +69,14 @@ class FirstScreen:
     word: str
     """The class of the verdict: `confirmed`, `not-confirmed`, `refuted`, `nothing` or `fits`."""
     alone: str
-    """Of which role alone more is lost than the suite allows; empty if of none. The verdict has it too."""
+    """Of which role alone more is lost than the suite allows; empty if of none, or if the verdict says `refuted`."""
     settings: tuple[tuple[str, str], ...]
     """Title and value of the settings that differ between the variants."""
     shown: str
     """Which variant the figures are about, if none was chosen."""
     tiles: tuple[Tile, ...]
+    words: tuple[tuple[str, str], ...]
+    """The words that the figures use, each with its meaning."""
     next: tuple[TryNext, ...]
 
 
@@ -71,17 +84,17 @@ def first_screen(results: Results, best: Outcome | None, shown: Outcome | None, 
     """Return the first screen. Without a best variant, `shown` has the highest pass rate; None if none has answers."""
     if results.run.model.shape_only:
         return _fits(results)
-    alone = _one_role_alone(results, best) if best else ""
-    word, verdict = _verdict(results, best, f" {alone}" if alone else "")
+    word, verdict = _verdict(results, best)
     return FirstScreen(
         verdict=verdict,
         word=word,
-        alone=alone if alone in verdict else "",
+        alone=_one_role_alone(results, best) if best and word != Finding.REFUTED else "",
         settings=tuple((formatting.within_sentence(AXES[n].title), in_report(n, v)) for n, v in best.differs.items())
         if best
         else (),
         shown=f"The figures are those of {shown.name}, which was not chosen." if shown and not best else "",
         tiles=tuple(_tiles(results, shown)) if shown else (),
+        words=tuple(_words(results, best, shown)) if shown else (),
         next=tuple(_next(results, next_steps)),
     )
 
@@ -89,28 +102,25 @@ def first_screen(results: Results, best: Outcome | None, shown: Outcome | None, 
 # --- the verdict -------------------------------------------------------------------------------------------------
 
 
-def _verdict(results: Results, best: Outcome | None, alone: str) -> tuple[str, str]:
-    """Return the class of the verdict, and the sentence, with what one role alone loses unless it is refuted."""
+def _verdict(results: Results, best: Outcome | None) -> tuple[str, str]:
+    """Return the class of the verdict, and the sentence."""
     model = results.run.model.name
     if best is None:
         few = power.too_few_passes(results)
         return "nothing", few or " ".join(results.choice.reasons[:1])
     found = results.choice.confirmation if results.confirmed else None
     if found is None:
-        return "not-confirmed", (
-            f"Not confirmed: no held-out cases have tested it. The best of many is partly lucky.{alone}"
-        )
+        return "not-confirmed", "Not confirmed: no held-out cases have tested it. The best of many is partly lucky."
     if found.finding is Finding.REFUTED:
         return "refuted", "Refuted: its held-out cases under fresh seeds speak against it. Do not use it."
     if found.finding is Finding.NOT_CONFIRMED:
         return "not-confirmed", (
             "Not confirmed: its held-out cases under fresh seeds show neither that it keeps enough and gains, nor the "
-            f"opposite. Do not rely on it yet.{alone}"
+            "opposite. Do not rely on it yet."
         )
     use = "" if results.run.model.toy else f" Use it for {model}."
     return "confirmed", (
-        "Confirmed: on held-out cases under fresh seeds, it gains, and it loses less than the suite allows."
-        f"{alone}{use}"
+        f"Confirmed: on held-out cases under fresh seeds, it gains, and it loses less than the suite allows.{use}"
     )
 
 
@@ -137,8 +147,25 @@ def _tiles(results: Results, shown: Outcome) -> Iterator[Tile]:
     if (base or results.base).rates:
         kinds = of_variant(results, shown, held_out=held_out)
         yield _learned(results, base or results.base, own, held_out, kinds)
-        yield _lost(results, own, held_out, kinds)
+        yield _lost(results, shown, own, held_out, kinds)
     yield _costs(results, shown)
+
+
+def _words(results: Results, best: Outcome | None, shown: Outcome) -> Iterator[tuple[str, str]]:
+    """Yield the words that the first screen uses and that a newcomer does not know, each with its meaning."""
+    own, held_out = _headline_cases(results, shown)
+    if not own.rates:
+        return
+    for role in dict.fromkeys((results.choice.objective, *losses.GUARDED)):
+        if role in own.rates:
+            yield role.value, ROLES[role]
+    if held_out:
+        yield "held-out", "not used for the choice"
+        yield "fresh seeds", "trained again"
+    if len(own.seeds) > 1:
+        yield "decimals", "means over seeds"
+    if best and best.differs.get("rehearsal"):
+        yield "rehearsal", "rows with the base's own answers"
 
 
 def _headline_cases(results: Results, shown: Outcome) -> tuple[Outcome, bool]:
@@ -179,10 +206,10 @@ def _change(change: Change, which: str) -> str:
     )
 
 
-def _lost(results: Results, own: Outcome, held_out: bool, kinds: Kinds) -> Tile:
+def _lost(results: Results, shown: Outcome, own: Outcome, held_out: bool, kinds: Kinds) -> Tile:
     loss, margin = own.loss, results.run.suite.margin
     which = f"{'held-out ' if held_out else ''}retain and avoid cases"
-    most = (*_by_role(own), *_lost_most(kinds))
+    most = (*_by_role(own), *_lost_most(results, shown, held_out, kinds))
     if loss is None:
         return Tile("Lost", "not known", "The suite has no retain or avoid cases to compare.", most)
     if loss.points is None:
@@ -212,8 +239,8 @@ def _by_role(own: Outcome) -> tuple[str, ...]:
     return (f"By role: {', '.join(found)}.",) if len(found) > 1 else ()
 
 
-def _lost_most(kinds: Kinds) -> tuple[str, ...]:
-    """Name the kinds of retain and avoid cases of which most was lost."""
+def _lost_most(results: Results, shown: Outcome, held_out: bool, kinds: Kinds) -> tuple[str, ...]:
+    """Name the kinds of retain and avoid cases of which most was lost, with a prompt of the first."""
     found = [
         (cell.net_loss, role, kind, cell)
         for (role, kind), cell in kinds.items()
@@ -222,10 +249,20 @@ def _lost_most(kinds: Kinds) -> tuple[str, ...]:
     found.sort(key=lambda each: -each[0])
     if not found:
         return ()
+    _, first, of, _ = found[0]
+    case = most_lost(results, shown, (first, of), held_out=held_out)
+    example = f", such as “{_line(case.prompt)}”" if case else ""
     names = [
-        f"{kind} ({role}: {points(net)} of {wording.plural(cell.cases, 'case')})" for net, role, kind, cell in found
+        f"{kind} ({role}: {points(net)} of {wording.plural(cell.cases, 'case')}{'' if n else example})"
+        for n, (net, role, kind, cell) in enumerate(found)
     ]
     return (f"Lost most: {wording.listed(names, MOST_KINDS)}.",)
+
+
+def _line(text: str) -> str:
+    """Return a text as one short line."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_PROMPT else f"{line[: LONGEST_PROMPT - 1]}…"
 
 
 def _costs(results: Results, shown: Outcome) -> Tile:
@@ -234,7 +271,7 @@ def _costs(results: Results, shown: Outcome) -> Tile:
         return Tile("Costs", "not known", "The training was not measured.")
     on_gpu = gpu_memory(shown)
     whole = on_gpu in [cost.peak_device for cost in shown.costs]
-    of_gpu = "memory of the whole GPU, with its CUDA context" if whole else f"GPU memory in {formatting.ALLOCATOR}"
+    of_gpu = f"memory of the whole GPU{_allocated(train)}" if whole else f"GPU memory in {formatting.ALLOCATOR}"
     what = of_gpu if on_gpu else "main memory, with Python and libraries"
     emulated = train.seconds.basis is Basis.EMULATED
     speed = (
@@ -244,15 +281,22 @@ def _costs(results: Results, shown: Outcome) -> Tile:
     says = f"to train it alone: time{speed} and peak {what}; {cost_claim(train, machine)}."
     if machine.kind is DeviceKind.CPU:
         tell = (
-            f"Time and memory on a CPU say nothing about a GPU: this run cannot tell whether it fits {gpu_of(machine)}."
+            f"Time and memory on a CPU say nothing about a GPU: this run cannot tell whether it fits {gpu_of(machine)}"
+            ", or how long a class takes there."
         )
         return Tile("Costs", figure, says, (tell,))
-    together = "A class whose students train at the same time, each on a GPU of their own, takes as long as one"
-    return Tile("Costs", figure, says, (f"{together}{_of_a_student(results, shown)}.",))
+    return Tile("Costs", figure, says, (_of_a_class(results, shown),))
 
 
-def _of_a_student(results: Results, shown: Outcome) -> str:
-    """Return how long one student needs who loads, trains and answers alone; empty if that was not measured."""
+def _allocated(train: PhaseCost) -> str:
+    """Say which part of the memory of the whole GPU the charts and tables show."""
+    if train.peak_reserved is None:
+        return ""
+    return f" (charts and tables have the part in {formatting.ALLOCATOR} while training: {quantity(train.peak())})"
+
+
+def _of_a_class(results: Results, shown: Outcome) -> str:
+    """Say how long a class takes: as long as one student who loads, trains and answers alone, if that was measured."""
     again = results.confirmed
     held_out = again is not None and again.name == shown.name and bool(again.rates)
     own = again if held_out and again else shown
@@ -260,9 +304,12 @@ def _of_a_student(results: Results, shown: Outcome) -> str:
     parts = (base.cost(Phase.LOAD), own.cost(Phase.TRAIN), own.cost(Phase.ANSWER_AFTER))
     known = [part.seconds.value for part in parts if part and part.models == 1]
     if len(known) < len(parts):
-        return ""
+        return "A class whose students each have a GPU takes as long as one student."
     which = "held-out cases" if held_out else "cases"
-    return f": {wording.duration(sum(known))} to load the model, train it and answer the {which}"
+    return (
+        f"A class whose students each have a GPU takes {wording.duration(sum(known))}: to load the model, train it and "
+        f"answer the {which}."
+    )
 
 
 # --- what to try next ------------------------------------------------------------------------------------------------
@@ -307,7 +354,7 @@ def _next(results: Results, steps: NextSteps) -> Iterator[TryNext]:
             for n in _differing(near, trial)
         )
         yield TryNext(f"Train once more like {near.name}, but with {changed}.")
-    for sentence in steps.suite[:1]:
+    for sentence in steps.suite[: MOST_NEXT - len(steps.trials[:2])]:
         yield TryNext(f"{_first_sentence(sentence)}")
 
 
@@ -332,7 +379,7 @@ def _fits(results: Results) -> FirstScreen:
         if machine.kind is not DeviceKind.CPU
         else f"This run was on a CPU: it cannot tell what fits {gpu_of(machine)}."
     )
-    return FirstScreen(verdict, "fits", "", (), f"Time and memory {machine_claim(machine)}.", (), ())
+    return FirstScreen(verdict, "fits", "", (), f"Time and memory {machine_claim(machine)}.", (), (), ())
 
 
 def _is_known(variant: Outcome) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from harness.analysis.next_trials import next_steps
 from harness.analysis.recommendation import recommend
 from harness.core import training_script
-from harness.core.run_results import Results
+from harness.core.run_results import Outcome, Results
+from harness.core.settings import AXES
 from harness.report import formatting, headline
 from harness.report.charts import memory_fit
 from harness.report.charts.drawing import Chart
@@ -18,6 +20,14 @@ PROMPTS = 3
 """Number of prompts that are shown before and after training."""
 LONGEST = 120
 """Longest answer on the page, in characters."""
+SETTINGS = {
+    "learning_rate": "how far a training step changes the adapter",
+    "epochs": "how often every training row is used",
+    "rank": "size of the adapter",
+    "alpha": "strength of the adapter, divided by the rank",
+    "target_modules": "parts of the model that get an adapter",
+}
+"""What settings mean that a newcomer does not know, in few words."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Handout:
     title: str
     name: str
     first: FirstScreen
+    words: tuple[tuple[str, str], ...]
+    """The words of the page, each with its meaning."""
     excerpts: tuple[Excerpt, ...]
     script: str
     """Python code of the settings, without the rows that rehearsal adds; empty if they are not recommended."""
@@ -48,6 +60,7 @@ def handout(results: Results, now: str) -> Handout:
     best = None if shape else headline.chosen(results)
     compared = best.name if best else headline.highest_pass_rate(results)
     shown = next((v for v in results.variants if v.name == compared), None)
+    first = first_screen(results, best, shown, next_steps(results))
     advice = recommend(results)
     script = (
         training_script.script(best.settings, results.run.provenance.machine, best.seeds[0])
@@ -59,7 +72,8 @@ def handout(results: Results, now: str) -> Handout:
         now=now,
         title=f"{results.run.suite.name} · {results.run.model.name}",
         name=best.name if best else "",
-        first=first_screen(results, best, shown, next_steps(results)),
+        first=first,
+        words=(*first.words, *_words(first, best)),
         excerpts=() if shape else _both_ways(headline.excerpts(results, compared)),
         script=script,
         longest=max(map(len, script.splitlines()), default=0),
@@ -67,6 +81,13 @@ def handout(results: Results, now: str) -> Handout:
         fits=memory_fit.memory_fit(results) if shape else None,
         limits=tuple(_limits(results)),
     )
+
+
+def _words(first: FirstScreen, best: Outcome | None) -> Iterator[tuple[str, str]]:
+    if first.tiles:
+        yield "points", "percent of the cases that the base passes"
+    if best:
+        yield from ((AXES[name].title.lower(), meaning) for name, meaning in SETTINGS.items() if name in best.differs)
 
 
 def _both_ways(found: tuple[Excerpt, ...]) -> tuple[Excerpt, ...]:

@@ -68,3 +68,5 @@ class TableRow:
     cells: tuple[Cell, ...]
     printed: bool = True
     """Whether the row is also on paper."""
+    under: str = ""
+    """What stands below the name in small type."""

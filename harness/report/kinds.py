@@ -179,6 +179,17 @@ def of_variant(results: Results, variant: Outcome, *, held_out: bool = False) ->
     }
 
 
+def most_lost(results: Results, variant: Outcome, of: tuple[Role, str], *, held_out: bool = False) -> Case | None:
+    """Return the case of a kind that was lost under most seeds; None if none was lost."""
+    answers = results.confirmed_samples if held_out else results.samples
+    base = results.base_of(variant).name
+    tables = score_tables([s for s in answers if s.variant in (variant.name, base)], results.run.suite.reducer)
+    cases = _by_kind(results.run.suite.of(Split.CONFIRM if held_out else Split.MAIN)).get(of, [])
+    own = [(_cell([case], tables.get(base), tables.get(variant.name)).net_loss, case) for case in cases]
+    lost, found = max(own, key=lambda each: each[0], default=(0.0, None))
+    return found if lost > 0 else None
+
+
 def _by_kind(cases: Sequence[Case]) -> dict[tuple[Role, str], list[Case]]:
     """Return the cases by role and kind: roles in their order, kinds in the suite's, `others` last."""
     names = kind_of(cases)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.analysis import power
 from harness.analysis.constant_cases import constant_cases
 from harness.analysis.divergence import DivergenceRate, notable_rates
 from harness.analysis.next_trials import NextSteps, next_steps
@@ -30,6 +29,7 @@ from harness.report import (
     variants_table,
 )
 from harness.report.adapters_ranked import RankedAdapter, adapters_ranked
+from harness.report.can_show import CanShow, can_show
 from harness.report.charts import epochs, learned_lost, memory_fit, trade_off, training_curves
 from harness.report.charts.drawing import Chart
 from harness.report.failures import Failure, failures
@@ -72,8 +72,8 @@ class Page:
     answered: bool
     """Whether the answers mean something: not those of a model with random weights."""
     learned_lost: Chart | None
-    can_show: str
-    """What the suite's cases can show about a loss, in a sentence."""
+    can_show: CanShow | None
+    """What the suite's cases can show about a loss."""
     kinds: KindTable | None
     adapters: tuple[RankedAdapter, ...]
     """Adapters trained elsewhere, the best first; empty if there are fewer than two."""
@@ -153,7 +153,7 @@ def page(results: Results, now: str) -> Page:
         headline=headline.headline(results, compared, scores),
         answered=answered,
         learned_lost=learned_lost.learned_lost(results, started.name if started else "") if answered else None,
-        can_show=power.can_show(results) if answered else "",
+        can_show=can_show(results) if answered else None,
         kinds=kinds.kinds(results, tables) if answered else None,
         adapters=adapters_ranked(results, scores) if answered else (),
         excerpts=headline.excerpts(results, compared),

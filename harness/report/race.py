@@ -13,7 +13,7 @@ def race(results: Results) -> str:
     if not left:
         return ""
     trained = sum(training.supervised_tokens for variant in results.variants for training in variant.training)
-    saved = sum(_not_trained(variant, training) for variant in left for training in variant.training)
+    saved = sum(_not_trained(variant) for variant in left)
     share = f"{100 * saved / (trained + saved):.0f}%" if trained + saved else "none"
     names = listed([variant.name for variant in left], most=4)
     return (
@@ -24,9 +24,19 @@ def race(results: Results) -> str:
     )
 
 
-def _not_trained(variant: Outcome, training: Training) -> float:
-    """Return the number of tokens with a label that a stopped training would still have been trained on."""
+def _not_trained(variant: Outcome) -> float:
+    """Return the number of tokens with a label that a variant that left would still have been trained on.
+
+    Under a seed without any training, it would have been as many as under the other seeds.
+    """
+    whole = [_whole(variant, training) for training in variant.training]
+    unseen = len(variant.seeds) - len(whole)
+    return sum(whole) + unseen * max(whole, default=0.0) - sum(each.supervised_tokens for each in variant.training)
+
+
+def _whole(variant: Outcome, training: Training) -> float:
+    """Return the number of tokens with a label of a training, if it was continued to its end."""
     done = training.steps[-1].epoch if training.steps else 0.0
     if variant.settings is None or not 0 < done < variant.settings.epochs:
-        return 0.0
-    return training.supervised_tokens * (variant.settings.epochs / done - 1)
+        return training.supervised_tokens
+    return training.supervised_tokens * variant.settings.epochs / done

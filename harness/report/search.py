@@ -13,7 +13,8 @@ def search(results: Results) -> str:
     if plan.search is None:
         return ""
     role = results.choice.objective
-    made = f"Search: Optuna's TPE chose {plural(len(plan.variants), 'variant')} by their results on {role} cases."
+    count = plural(len(plan.variants), "variant")
+    made = f"Search: Optuna's Gaussian process chose {count} by their results on {role} cases."
     if not results.importance:
         return f"{made} Which settings mattered is not known: too few variants, or no Optuna on this machine."
     found = sorted(results.importance.items(), key=lambda item: -item[1])

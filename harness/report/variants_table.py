@@ -11,7 +11,7 @@ from harness.core.claims import probes
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.quantities import interval, points, quantity
 from harness.core.run_results import Loss, LossVerdict, Outcome, Results
-from harness.core.setting_text import in_report
+from harness.core.setting_text import in_name, in_report
 from harness.core.settings import AXES, Settings
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
@@ -41,10 +41,18 @@ def rows(results: Results, scores: ScoresByRole) -> tuple[TableRow, ...]:
     return tuple(
         TableRow(
             n, v.name, v.name == results.choice.variant, n == 0, tuple(cell(v) for _, cell in pairs),
-            n == 0 or n in printed,
+            n == 0 or n in printed, _in_short(results, v),
         )
         for n, v in numbered
     )  # fmt: skip
+
+
+def _in_short(results: Results, variant: Outcome) -> str:
+    """Return the settings that differ between the variants, as names have them; empty if their columns come first."""
+    if results.run.model.shape_only:
+        return ""
+    words = " ".join(in_name(name, value) for name, value in variant.differs.items())
+    return words if words != variant.name else ""
 
 
 _Pair = tuple[Column, Callable[[Outcome], Cell]]

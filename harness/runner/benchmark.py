@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from harness.models.foreign_adapters import notices
 from harness.report import report_files
 from harness.runner import scheduling
 from harness.runner.budget import Budget
+from harness.runner.cpu_workers import cpu_workers
 from harness.runner.executors.protocol import Executor
 from harness.runner.judges import naming
 from harness.runner.judges.asking import Asking, asking_of
@@ -56,7 +58,10 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     _notify(user, filter(None, [naming.notice(manifest.suite), engine_notice(manifest)]))
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
-    with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
+    memory = memory_of(manifest.provenance.machine, ask=executor.gpu)
+    executor = executor.divided(cpu_workers(manifest, scheduling.composition(manifest, request.width, memory)))
+    locked = storage.run.locked("name another directory with --output")
+    with locked, storage.cache.in_use(storage.run.root), closing(executor):
         manifest = _with_known_answers(request, manifest, storage)
         sweep = _sweep(request, manifest, storage, executor, user, started)
         session = _Session(request, manifest, sweep, user)

@@ -234,12 +234,13 @@ class _Session:
     def _handle_unloadable(self, lane: _Lane, worker: _Worker, event: Event) -> None:
         """Handle a worker that could not load the base model.
 
-        If another place has loaded it, the fault is this place's: it gets no further passes. Else all passes of this
-        base model fail, because no further worker could load it.
+        If another place has loaded it, or is still loading it, this place gets no further passes. Else all passes of
+        this base model fail, because no further worker could load it.
         """
         quantization = worker.waiting.quantization
-        others = any(each.usable for each in self._lanes if each is not lane)
-        if quantization in self._loaded and others:
+        others = [each for each in self._lanes if each.usable and each is not lane]
+        loading = any(each.worker and each.worker.waiting.quantization is quantization for each in others)
+        if others and (loading or quantization in self._loaded):
             lane.usable = False
             message = f"{lane.place.name} is not used any more, because the base could not be loaded: {event.message}"
             self._recorder.listener.on_event(Event(EventKind.NOTICED, message=message))
@@ -322,15 +323,12 @@ class _Lane:
             self._thread.join()
 
     def _follow(self) -> None:
-        try:
-            while (order := self._orders.get()) is not None:
-                try:
-                    self._run(order)
-                    self._hand_over(None)
-                except BaseException as error:  # noqa: BLE001 - the calling thread raises it
-                    self._hand_over(error)
-        finally:
-            self._executor.close(self.place)
+        while (order := self._orders.get()) is not None:
+            try:
+                self._run(order)
+                self._hand_over(None)
+            except BaseException as error:  # noqa: BLE001 - the calling thread raises it
+                self._hand_over(error)
 
     def _run(self, order: _Order) -> None:
         limits = {"timeout": order.timeout, "until": order.until}

@@ -6,18 +6,20 @@ import shlex
 from contextlib import suppress
 from pathlib import Path
 
-from harness.analysis.next_trials import NextSteps, next_steps, unfinished
-from harness.core.errors import UsageError
+from harness.analysis.next_trials import MOST_REHEARSAL, NextSteps, next_steps, unfinished
+from harness.core.errors import HarnessError, UsageError
 from harness.core.run import RunManifest
 from harness.report import terminal
 from harness.storage.files import is_free, write_text
 from harness.storage.runs import RunStore, find_run
 from harness.suites.grids.writing import GridRow, grid_text
+from harness.suites.rehearsal import usable_prompts
 
 NAME = "next"
 _DROPPED = {"--grid": 1, "--output": 1, "--seed": 1, "--fresh": 0, "--json": 0}
 """Options of the run's command that the next command leaves out, with the number of their values."""
 UNFINISHED = "Some trials of this run have no result yet. Run the same command again first:"
+NO_GRID = "The results speak for no further trial, so no grid was written."
 NOTHING = "The results of this run speak for no further trial and for no change of the suite."
 
 
@@ -33,14 +35,14 @@ def write_next(run: Path, output: Path | None) -> str:
     """
     store = find_run(run)
     results = store.results()
-    steps = next_steps(results)
+    steps = next_steps(results, _most_rehearsal(results.run))
     if unfinished(results):
         return f"{UNFINISHED}\n{shlex.join(_own_words(results.run)) or 'the command that made it'}"
     if not steps.any:
         return "\n".join([NOTHING, *(() if results.choice.variant else results.choice.reasons)])
     lines = terminal.next_steps(steps)
     if not steps.trials:
-        return "\n".join(lines)
+        return "\n".join([*lines, NO_GRID])
     text = _text(results.run, steps)
     path = _free(_folder(results.run, store), text) if output is None else _given(output, text)
     write_text(path, text)
@@ -50,6 +52,13 @@ def write_next(run: Path, output: Path | None) -> str:
 def _text(run: RunManifest, steps: NextSteps) -> str:
     description = f"What to try after the grid {run.plan.grid} of the suite {run.suite.name} on {run.model.name}."
     return grid_text(description, run.plan.seeds, [GridRow(t.name, t.settings, t.reason) for t in steps.trials])
+
+
+def _most_rehearsal(run: RunManifest) -> int:
+    """Return how many rehearsal rows to propose at most: no more than the suite's own pool has prompts."""
+    with suppress(HarnessError, OSError):  # a mistake in the pool is reported when it is used
+        return min(MOST_REHEARSAL, len(usable_prompts(run.suite).prompts))
+    return MOST_REHEARSAL
 
 
 # --- the file ----------------------------------------------------------------------------------------------------

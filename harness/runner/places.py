@@ -27,7 +27,7 @@ def local_places(
     Args:
         profile: the value of `--profile`.
         chosen: the value of `--gpus`: a number of GPUs, or the positions of GPUs among the visible ones.
-        workers: the value of `--workers`: the number of workers on a CPU.
+        workers: the value of `--workers`: the number of workers on a CPU; None: one, until the work is known.
         ask: finds the visible GPUs.
 
     Raises:
@@ -38,7 +38,7 @@ def local_places(
         if chosen is not None:
             what = "--profile cpu uses no GPU" if profile.kind is DeviceKind.CPU else "this machine has no NVIDIA GPU"
             raise UsageError(f"--gpus {chosen}: {what}", remedy="On a CPU, --workers N starts several workers.")
-        return _of_cpu(len(os.sched_getaffinity(0)), workers)
+        return cpu_places(workers or 1)
     if workers is not None:
         remedy = "--gpus N sets their number. With --profile cpu, --workers N starts several workers on the CPU."
         raise UsageError(f"--workers {workers}: this run has one worker per GPU", remedy=remedy)
@@ -47,11 +47,12 @@ def local_places(
     return tuple(_of_gpu(word, list(found).index(word), threads, alone=len(words) == 1) for word in words)
 
 
-def _of_cpu(cores: int, workers: int | None) -> tuple[Place, ...]:
-    count = workers or 1
-    if count == 1:
+def cpu_places(workers: int) -> tuple[Place, ...]:
+    """Return the places of this many workers, which share the cores of this machine's CPU."""
+    if workers == 1:
         return (ONLY,)
-    return tuple(Place(f"worker {number}", threads=max(1, cores // count)) for number in range(1, count + 1))
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    return tuple(Place(f"worker {number}", threads=threads) for number in range(1, workers + 1))
 
 
 def _of_gpu(word: int | str, position: int, threads: int, *, alone: bool) -> Place:

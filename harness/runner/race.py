@@ -1,9 +1,12 @@
 """A race (`--race`): the trials of a grid are trained from look to look, and variants leave at each look.
 
-All trials reach a look before any goes on. Their adapters, and the states of their optimizers, wait in the cache. Who
-leaves depends on the answers of all trials at that look and on nothing else, so a race has the same result if it was
-interrupted, and on any number of GPUs. A trial that stopped has a record with the status STOPPED and its answers at the
-looks; from these, a resumed race repeats its decisions without any training.
+All trials reach a look before any goes on. Who leaves depends on the answers of all trials at that look and on nothing
+else, so a race has the same result if it was interrupted, and on any number of GPUs.
+
+With several seeds, all variants are trained under the first one, to the end. The trials of a variant that leaves have
+a record with the status STOPPED under the seeds that it was not trained under. With one seed, trials are trained in
+parts: their adapters, and the states of their optimizers, wait in the cache. A trial that stopped has a record with the
+status STOPPED and its answers at the looks; from these, a resumed race repeats its decisions without any training.
 
 If the time limit ends before all trials have reached a look, nothing is decided there, and the next session continues.
 """
@@ -14,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.analysis import aggregate, racing
-from harness.analysis.racing import Entrant, Race
+from harness.analysis.racing import Entrant, PlannedLook, Race
 from harness.analysis.score_table import ScoreTable
 from harness.core.job import Event, EventKind
 from harness.core.measurement import Phase, PhaseCost
@@ -46,7 +49,7 @@ def run_race(
     `trials` are in the order in which they start. Without looks, they are trained to their ends. `ask` is called before
     answers are scored at a look, so that other models judge them.
     """
-    race = racing.race_of(manifest.plan.variants)
+    race = racing.race_of(manifest.plan.variants, len(manifest.plan.seeds))
     if why := cannot_race(manifest, race):
         sweep.listener.on_event(Event(EventKind.NOTICED, message=f"--race has no effect: {why}."))
         return sweep.run_trials(trials, Split.MAIN, purpose, planned=manifest.plan.trials)
@@ -74,6 +77,8 @@ class _Race:
     """Variant id to why the variant has left."""
     over: dict[str, TrialRecord] = field(default_factory=dict)
     """The final records of trials."""
+    _one_done: bool = False
+    """Whether all trials under the first of several seeds are trained to their ends."""
 
     def run(self, purpose: str) -> tuple[TrialRecord, ...]:
         items = self.sweep.items(self.trials, Split.MAIN)
@@ -81,11 +86,12 @@ class _Race:
         self._whole = {item.trial: item for item in items if item.settings}
         self._weights = dict(self.sweep.budget.weights) if self.sweep.budget else {}
         for place, look in enumerate(self.race.looks, start=1):
-            at = {item.trial: self._part(item, look.get(item.variant, 0)) for item in self._racing()}
+            at = {item.trial: self._part(item, look.epochs.get(item.variant, 0)) for item in self._racing(first=True)}
             first = untrained if place == 1 else []
             self._run([*first, *at.values()], f"{purpose}, up to look {place} of {len(self.race.looks)}")
             if not self._decide(place, look, at, untrained):
                 break
+            self._one_done = self.race.seeds > 1
         else:
             self._run(self._racing(), f"{purpose}, to the end")
             for item in self._racing():
@@ -95,9 +101,10 @@ class _Race:
             record for item in items if (record := item.record if item.settings is None else self.over.get(item.trial))
         )
 
-    def _racing(self) -> list[WorkItem]:
-        """The trials that go on, each as a whole, in the order in which they start."""
-        return [item for item in self._whole.values() if item.variant not in self.stopped]
+    def _racing(self, *, first: bool = False) -> list[WorkItem]:
+        """The trials that go on, or only those with the first seed, as wholes, in the order in which they start."""
+        among = self.manifest.plan.seeds[: 1 if first else None]
+        return [item for item in self._whole.values() if item.variant not in self.stopped and item.seed in among]
 
     def _part(self, item: WorkItem, epoch: int) -> WorkItem:
         """Return a trial up to a look. If it has no further look, it is trained to its end."""
@@ -106,7 +113,8 @@ class _Race:
         return at_look(self.sweep.setup, item, epoch, racing.cases_of(self.manifest.suite))
 
     def _run(self, items: Sequence[WorkItem], purpose: str) -> None:
-        planned = [trial for trial in self.manifest.plan.trials if trial.variant not in self.stopped]
+        due = {item.trial for item in items if item.seed in self.manifest.plan.seeds[int(self._one_done) :]}
+        planned = [trial for trial in self.manifest.plan.trials if trial.id in due]
         if budget := self.sweep.budget:
             budget.weights = self._weights | {
                 item.trial: self._weights[item.trial] * _share_of(item) for item in items if item.trial in self._weights
@@ -115,9 +123,7 @@ class _Race:
 
     # --- at a look ------------------------------------------------------------------------------------------------
 
-    def _decide(
-        self, place: int, look: Mapping[str, int], at: Mapping[str, WorkItem], untrained: Sequence[WorkItem]
-    ) -> bool:
+    def _decide(self, place: int, look: PlannedLook, at: Mapping[str, WorkItem], untrained: Sequence[WorkItem]) -> bool:
         """Let variants leave, and return whether the race goes on."""
         if any(item.record is None for item in (*untrained, *at.values())):
             for item in at.values():
@@ -138,16 +144,22 @@ class _Race:
                 tuple(item.seed for item in own),
                 _share_done(own[0]),
                 _failure(own),
+                more_seeds=self.race.seeds > 1,
             )
             for variant, own in by_variant.items()
         ]
         leaving = racing.leaving(self.manifest.suite, self.race, entrants)
-        # A variant that is not at this look has been trained to its end.
-        gone = {each: leaving[names[each]] for each in by_variant if names[each] in leaving and each in look}
+        # Under one seed, a variant that is not at this look has been trained to its end.
+        more = by_variant if self.race.seeds > 1 else look.epochs
+        gone = {each: leaving[names[each]] for each in by_variant if names[each] in leaving and each in more}
         self._notice(place, {names[each]: why for each, why in gone.items()}, len(by_variant))
         self.stopped |= gone
         for item in at.values():
             self._leave(item, gone[item.variant]) if item.variant in gone else self._go_on(item)
+        for item in self._whole.values():
+            if item.variant in gone and item.trial not in at:
+                after = f"stopped after 1 of {self.race.seeds} seeds: {gone[item.variant]}"
+                self._over(item, self.sweep.recorder.stop(item, after))
         if self.sweep.budget:
             self._leaders_first(dict(zip(by_variant, entrants, strict=True)))
         return True
@@ -160,6 +172,9 @@ class _Race:
         """Store the final record of a trial that leaves."""
         record, whole = item.record, self._whole[item.trial]
         assert record is not None
+        if not item.until:
+            self._over(item, record)
+            return
         if record.status is Status.SUCCEEDED:
             epochs = number(whole.settings.epochs) if whole.settings else ""
             message = f"stopped after epoch {item.until} of {epochs}: {why}"

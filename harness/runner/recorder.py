@@ -75,6 +75,14 @@ class Recorder:
         """Record that the trial was skipped because it is predicted to run out of memory."""
         self._write(item, _Outcome(Status.OUT_OF_MEMORY, message, basis=Basis.PREDICTED))
 
+    def stop(self, item: WorkItem, message: str) -> TrialRecord:
+        """Return a record of a trial that is not trained, because its variant left a race under other seeds."""
+        item.record, item.reused = None, False
+        record = self._record(item, _Outcome(Status.STOPPED, message))
+        if self.run.record(item.split, item.trial) != record:
+            self.store(record, ())
+        return record
+
     def finish(self, item: WorkItem, event: Event, log: str) -> None:
         """Record a trial that a worker reported as finished."""
         status = event.status or Status.FAILED
@@ -105,8 +113,15 @@ class Recorder:
         return None if short and not self.setup.same_memory(short) else found
 
     def _write(self, item: WorkItem, found: _Outcome) -> None:
+        item.record = self._record(item, found)
+        if item.until:  # the run directory has records of trials only, and this one is not over
+            self.listener.on_look(item.record, item.trainings)
+        else:
+            self.store(item.record, item.trainings)
+
+    def _record(self, item: WorkItem, found: _Outcome) -> TrialRecord:
         costs = found.costs or ((found.training.cost,) if found.training and found.training.cost else ())
-        item.record = TrialRecord(
+        return TrialRecord(
             trial=item.trial,
             variant=item.variant,
             seed=item.seed,
@@ -125,10 +140,6 @@ class Recorder:
             looks=item.looks,
             quantization=item.quantization,
         )
-        if item.until:  # the run directory has records of trials only, and this one is not over
-            self.listener.on_look(item.record, item.trainings)
-        else:
-            self.store(item.record, item.trainings)
 
     def store(self, record: TrialRecord, trainings: Sequence[str]) -> None:
         """Write the record of a trial that is over. `trainings` are the cache keys of its adapters."""

@@ -350,7 +350,7 @@ class Commit:
                 save(folder)
                 write_manifest(folder)
                 training = inspect(training, folder) if inspect else training
-            write_record(folder / "training.json", training)
+            write_record(folder / "training.json", training, durable=False)  # `Cache.together` flushes all entries
 
     def answers(self, training: str, made: AnswerPass) -> None:
         """Add answers of a training or a base model to the commit."""
@@ -358,7 +358,7 @@ class Commit:
         number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]*.json")), default=0)
         # Two runs that answer at the same time may choose the same number; the digest makes the file names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
-        write_record(self._place(folder / name), made, sealed=True)
+        write_record(self._place(folder / name), made, sealed=True, durable=False)
 
     def _place(self, final: Path) -> Path:
         return self.folder / final.relative_to(self.cache.root)

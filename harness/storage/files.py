@@ -53,8 +53,10 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a text file atomically, through a temporary file, so that readers see either the old or the new text.
+
+    The text is flushed to the disk, so that it also survives a power failure, unless `durable` is False.
 
     Raises:
         StoreError: the disk is full, or the path cannot be written.
@@ -70,8 +72,9 @@ def write_text(path: Path, text: str) -> None:
             # YAML, JSON and models can produce unpaired surrogates, which UTF-8 cannot hold.
             with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
                 file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

@@ -117,7 +117,7 @@ class RunStore:
     def new_worker(self, job: Job, number: int) -> tuple[Path, Path]:
         """Write a job for a worker under this number; return the paths of the job and of the log."""
         path = self.root / "workers" / f"{number:03}.json"
-        write_record(path, job)
+        write_record(path, job, durable=False, indent=None)  # only the worker reads it, and not after a power failure
         return path, path.with_suffix(".log")
 
     def parities(self) -> tuple[Parity, ...]:

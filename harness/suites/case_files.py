@@ -166,7 +166,7 @@ def parse_json(line: str, place: Place) -> Any:
         return value
     except json.JSONDecodeError as problem:
         where = Place(place.file, place.line, problem.colno)
-        remedy = 'Every line must be one JSON object with double quotes, such as {"messages": [...]}.'
+        remedy = 'Every line must be one JSON object with double quotes, such as {"prompt": "..."}.'
         raise SuiteError(f"not valid JSON: {problem.msg}", remedy=remedy, place=where) from None
     except RecursionError:
         raise SuiteError("is nested too deeply", remedy="Check for unbalanced brackets.", place=place) from None

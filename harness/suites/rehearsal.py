@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.analysis.contamination import prompts_near
+from harness.analysis.contamination import prompts_around, prompts_near
 from harness.core.errors import GridError, Place, SuiteError
 from harness.core.rehearsal import Rehearsal, rehearsing
 from harness.core.settings import Plan, Variant
@@ -63,8 +63,8 @@ def parse_pool(text: str, file: str) -> tuple[str, ...]:
 def rehearsal_of(suite: Suite, plan: Plan) -> Rehearsal | None:
     """Return the rehearsal prompts of a run; None if no variant has rehearsal.
 
-    Prompts of the pool that are in or near a case or a training row are left out. Near a case, the rows would teach to
-    the test. Near a training row, the base model's answer would contradict it.
+    Prompts of the pool that are in or near a case or a training row, or contain its question, are left out. Near a
+    case, the rows would teach to the test. Near a training row, the base model's answer would contradict it.
 
     Raises:
         SuiteError: the suite's `rehearsal.jsonl` has mistakes.
@@ -72,14 +72,23 @@ def rehearsal_of(suite: Suite, plan: Plan) -> Rehearsal | None:
     """
     if not rehearsing(plan):
         return None
-    pool = load_pool(Path(suite.folder))
-    near = prompts_near(suite, pool.prompts)
-    found = Rehearsal(tuple(prompt for prompt in pool.prompts if prompt not in near), len(near))
+    found = usable_prompts(suite)
     for variant in plan.variants:
         if variant.settings.rehearsal > len(found.prompts):
-            what = f"prompts ({found.near} others are in or near a case or training row)" if near else "prompts"
+            what = f"prompts ({found.near} others are in or near a case or training row)" if found.near else "prompts"
             raise too_few(plan, variant, len(found.prompts), what)
     return found
+
+
+def usable_prompts(suite: Suite) -> Rehearsal:
+    """Return the prompts of the suite's pool that may be asked, and the number of those that are left out.
+
+    Raises:
+        SuiteError: the suite's `rehearsal.jsonl` has mistakes.
+    """
+    pool = load_pool(Path(suite.folder))
+    near = prompts_near(suite, pool.prompts) | prompts_around(suite, pool.prompts)
+    return Rehearsal(tuple(prompt for prompt in pool.prompts if prompt not in near), len(near))
 
 
 def too_few(plan: Plan, variant: Variant, most: int, what: str) -> GridError:

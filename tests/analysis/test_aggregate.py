@@ -16,7 +16,8 @@ from harness.core.scores import Rate, Score
 from harness.core.suite import Case, Example, LeakLabel, Message, Role, Split
 from harness.core.training_outcome import Status
 from harness.report import terminal
-from tests.support.synthetic_runs import case, cost, manifest, record, results, score, suite, training, variants
+from tests.support.made_results import cost
+from tests.support.synthetic_runs import case, manifest, record, results, score, suite, training, variants
 
 CASES = (
     case("learn", Role.LEARN),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.analysis.next_trials import next_steps
 from harness.analysis.nothing_learned import Cause
 from harness.core.run_results import Results
 from harness.core.scores import Rate
 from harness.core.settings import Settings
 from harness.core.suite import Role
+from harness.core.training_outcome import Training
 from tests.support.synthetic_runs import training
 from tests.support.tried_grids import ROWS, Tried, results, row
 
@@ -48,9 +51,10 @@ def test_the_suite_failed_where_the_rows_answers_fail() -> None:
     assert f"{LEARN} fail even with the answer of the training row" in said
 
 
-def test_training_that_hardly_changed_the_model() -> None:
+@pytest.mark.parametrize("trained", [training(speed=0.001), training(steps=1)], ids=["a low rate", "one step"])
+def test_training_that_hardly_changed_the_model(trained: Training) -> None:
     """If the training loss hardly fell, too little training is the cause, and neither suite nor toy are blamed."""
-    found, said = cause(results(Tried(ONE), learn=LEARN, toy=True, trained=training(speed=0.001)))
+    found, said = cause(results(Tried(ONE), learn=LEARN, toy=True, trained=trained))
     assert found is Cause.TRAINING
     assert "hardly fell" in said
 

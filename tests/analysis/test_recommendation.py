@@ -22,7 +22,8 @@ from harness.core.suite import Role, Split
 from harness.report import headline, samples_file
 from harness.report.pass_rates import scores_by_role
 from harness.storage.runs import RunStore
-from tests.support.synthetic_runs import MIB, case, cost, machine, manifest, record, score, suite, training, variants
+from tests.support.made_results import MIB, cost, machine
+from tests.support.synthetic_runs import case, manifest, record, score, suite, training, variants
 
 ONE, TWO, THREE = variants(3)
 CASES = [

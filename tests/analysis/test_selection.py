@@ -13,7 +13,8 @@ from harness.core.run_results import Loss, LossVerdict, Outcome
 from harness.core.scores import Rate
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
-from tests.support.synthetic_runs import case, cost, machine, suite
+from tests.support.made_results import cost, machine
+from tests.support.synthetic_runs import case, suite
 
 SUITE = suite([case("it")], margin=10)
 FEW = "more than 10 points of what the base passes on retain and avoid cases"
@@ -65,6 +66,9 @@ def test_the_bound_decides() -> None:
     assert not eligible(few)
     choice = choose(SUITE, BASE, [few, outcome("sound", 8, 20)])
     assert choice.variant == "sound"
+    assert f"few passes more, 15 of 20 (75%), but may lose {FEW}." in choice.reasons
+    assert not any("Not considered" in reason for reason in choice.reasons)
+    choice = choose(SUITE, BASE, [few, outcome("sound", 16, 20)])
     assert any(f"few, which may lose {FEW}" in reason for reason in choice.reasons)
 
 

@@ -28,8 +28,9 @@ from harness.runner.sweep import Sweep
 from harness.storage.cache import AnswerPass, Cache, snapshot_id
 from harness.storage.keys import Setup
 from harness.storage.runs import RunStore
+from tests.support.made_results import cost
 from tests.support.short_trainings import QUESTIONS, SHORT, one_core, prompts, training, weights
-from tests.support.synthetic_runs import case, cost, manifest, record, score, suite, variants
+from tests.support.synthetic_runs import case, manifest, record, score, suite, variants
 
 ONE = replace(variants(1)[0], settings=replace(variants(1)[0].settings, epochs=3.0))
 

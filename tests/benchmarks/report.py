@@ -25,13 +25,14 @@ VARIANTS, CASES, CHARACTERS = 24, 200, 250
 ROUNDS = 5
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 AFRESH = """
-import pickle, sys, time
+import pickle, resource, sys, time
 results = pickle.load(open(sys.argv[1], "rb"))
 start, busy = time.perf_counter(), time.process_time()
 from harness import report
 page = report.render(results, now="2026-01-02T03:30:00+00:00")
 open(sys.argv[2], "w", encoding="utf-8").write(page)
-print(time.perf_counter() - start, time.process_time() - busy)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(time.perf_counter() - start, time.process_time() - busy, peak)
 """
 PAINT = "performance.getEntriesByType('paint').find(entry => entry.name === 'first-contentful-paint')?.startTime"
 FILTER = """value => new Promise(done => {
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def written(folder: Path, page: Path, variants: int, cases: int) -> dict[str, Any]:
-    """Write the page in its own process; return wall and processor seconds, and the size of the page."""
+    """Write the page in its own process; return wall and processor seconds, its memory, and the size of the page."""
     import pickle
 
     from tests.support.synthetic_runs import results
@@ -82,8 +83,11 @@ def written(folder: Path, page: Path, variants: int, cases: int) -> dict[str, An
     command = [sys.executable, "-c", AFRESH, str(held), str(page)]
     told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(3)]
     wall, busy = (min(float(one[place]) for one in told) for place in (0, 1))
-    size = round(page.stat().st_size / 1e6, 2)
-    return {"write_seconds": round(wall, 2), "write_processor_seconds": round(busy, 2), "megabytes": size}
+    size, peak = round(page.stat().st_size / 1e6, 2), max(float(one[2]) for one in told)
+    return {
+        "write_seconds": round(wall, 2), "write_processor_seconds": round(busy, 2), "write_peak_gib": round(peak, 2),
+        "megabytes": size,
+    }  # fmt: skip
 
 
 def browsed(page: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from harness.core.measurement import Basis, Measurement, Phase
 from harness.core.quantities import gib, memory, quantity
 from harness.core.units import DeviceKind, Unit
 from harness.storage.records import decode_line, encode_line
-from tests.support.synthetic_runs import MIB, cost, machine
+from tests.support.made_results import MIB, cost, machine
 
 EMULATED = machine("cuda", Basis.EMULATED)
 

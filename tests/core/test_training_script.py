@@ -15,7 +15,7 @@ from harness.core.settings import Quantization, Scheduler, Settings
 from harness.core.suite import Example, Message
 from harness.engine.loading import Base, quantization_config
 from harness.engine.trainers.sft import lora_config, sft_arguments
-from tests.support.synthetic_runs import machine
+from tests.support.made_results import machine
 
 SETTINGS = [
     Settings(),

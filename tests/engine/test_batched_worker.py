@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +243,31 @@ def test_a_trial_that_does_not_fit_fails_in_its_probe(tmp_path: Path) -> None:
             assert held is not None
             assert held.together is not None
             assert held.together.trials == 2
+
+
+def test_a_kind_of_trial_is_probed_once(tmp_path: Path) -> None:
+    """A further job does not probe a kind of trial that an earlier job on the same base and rows has probed."""
+    alone = Counting()
+    tools, loaded = Tools({**trainers(), Engine.REFERENCE: alone}), None
+    for trial in ("one", "two"):
+        asked = job(tmp_path, "fused", task(trial, replace(SHORT, learning_rate=3e-4, epochs=1), prompts=ASKED[:1]))
+        loaded = work(asked, lambda event: None, tools, loaded)
+        held = Cache(tmp_path).training(f"training-{trial}")
+        assert held is not None
+        assert held.cost is not None
+        assert held.cost.probes == 1
+    assert len(alone.trained) == 1
+
+
+@dataclass(frozen=True)
+class Counting(Sft):
+    """The reference trainer, which notes what it trains."""
+
+    trained: list[str] = field(default_factory=list)
+
+    def train(self, base: Base, trials: Sequence[TrialInput], **more: Any) -> Generator[Trained]:
+        self.trained.extend(trial.name for trial in trials)
+        yield from super().train(base, trials, **more)
 
 
 class ShortOfMemory(Sft):

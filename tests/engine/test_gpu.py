@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def sweep(
     setup = Setup(suite, resolve("pocket"), on, engine, stack_versions())
     store = RunStore(folder / "run")
     store.root.mkdir()
-    return Sweep(setup, store, Cache(folder / "cache"), Processes()).run_trials(trials, Split.MAIN, "")
+    with closing(Processes()) as executor:
+        return Sweep(setup, store, Cache(folder / "cache"), executor).run_trials(trials, Split.MAIN, "")
 
 
 @pytest.fixture(scope="module")

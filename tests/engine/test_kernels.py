@@ -1,4 +1,4 @@
-"""The Triton kernels compute what transformers' modules compute, forward and backward.
+"""The Triton kernels compute what transformers' modules and bitsandbytes compute.
 
 They run on a GPU. Without one, they run in Triton's interpreter if Triton is installed and TRITON_INTERPRET is 1.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, apply_rotary_pos_emb
 
@@ -56,9 +57,9 @@ def test_the_gate_equals_llamas(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("rows", [1, 2])
-def test_the_rotation_equals_llamas(dtype: torch.dtype, rows: int) -> None:
-    """The rotation and its gradient equal Llama's, for a number of heads that is no power of two as well."""
+@pytest.mark.parametrize(("rows", "heads"), [(1, 3), (2, 3), (2, 11)])
+def test_the_rotation_equals_llamas(dtype: torch.dtype, rows: int, heads: int) -> None:
+    """The rotation and its gradient equal Llama's, whether or not the heads fill all programs."""
     torch.manual_seed(2)
     cosine, sine = (torch.randn(rows, 5, 16, dtype=dtype, device=DEVICE) for _ in range(2))
 
@@ -66,4 +67,14 @@ def test_the_rotation_equals_llamas(dtype: torch.dtype, rows: int) -> None:
         rotated: torch.Tensor = apply_rotary_pos_emb(x.transpose(1, 2), x.transpose(1, 2), cosine, sine)[0]
         return rotated
 
-    check(dtype, lambda x: kernels.rotate(x.transpose(1, 2), cosine, sine), llamas, (2, 5, 3, 16))
+    check(dtype, lambda x: kernels.rotate(x.transpose(1, 2), cosine, sine), llamas, (2, 5, heads, 16))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("shape", [(2, 64), (130, 192)])
+def test_matrices_have_bitsandbytes_bits(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    """A matrix is dequantised to the same bits, whether or not its blocks fill all programs."""
+    torch.manual_seed(3)
+    given = torch.randn(shape, device=DEVICE).to(dtype)
+    packed, state = quantize_4bit(given, blocksize=64, compress_statistics=True, quant_type="nf4")
+    assert kernels.dequantised(packed, state).equal(dequantize_4bit(packed, state))

@@ -216,3 +216,43 @@ def test_experts_are_refused_as_targets(tmp_path: Path, targets: str | tuple[str
         check_targets(base.model, replace(SHORT, target_modules=targets))
     assert "k_proj, o_proj, q_proj, v_proj" in caught.value.remedy
     check_targets(base.model, replace(SHORT, target_modules=("k_proj", "o_proj", "q_proj", "v_proj")))
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "router"), r".*\.(q_proj|router)"])
+@pytest.mark.parametrize("kind", ["PhimoeConfig", "Llama4TextConfig"])
+def test_routers_are_refused_as_targets(kind: str, targets: str | tuple[str, ...]) -> None:
+    """A linear layer that returns the chosen experts, too, is refused as a target; the remedy names other matrices."""
+    import torch
+    import transformers
+
+    config = getattr(transformers, kind)(
+        hidden_size=16, intermediate_size=16, intermediate_size_mlp=16, num_hidden_layers=1, head_dim=8,
+        num_attention_heads=2, num_key_value_heads=1, num_local_experts=2, vocab_size=8, pad_token_id=0,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    with pytest.raises(GridError, match=r"would train model\..*router, which chooses experts") as caught:
+        check_targets(model, replace(SHORT, target_modules=targets))
+    named = caught.value.remedy.partition("[")[2].rstrip("].").split(", ")
+    assert {"q_proj", "v_proj"} <= set(named)
+    check_targets(model, replace(SHORT, target_modules=tuple(named)))
+
+
+def test_other_linear_layers_of_transformers_are_targets() -> None:
+    """A linear layer of a class of transformers, such as Falcon's, is a target like any other."""
+    import torch
+    from transformers import AutoModelForCausalLM, FalconConfig
+
+    config = FalconConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    check_targets(model, replace(SHORT, target_modules="all-linear"))
+
+
+def test_routers_add_no_loss(tmp_path: Path) -> None:
+    """The training loss is that of the answers, also if the configuration of a model weights a loss of its routers."""
+    base = load_base(made("Mixtral", tmp_path / "base"), Quantization.NF4, one_core())
+    base.model.config.router_aux_loss_coef = 1e6
+    found = trained_once(base, replace(SHORT, target_modules=("q_proj",)))
+    assert found.steps[0].loss is not None
+    assert found.steps[0].loss < 20

@@ -54,6 +54,21 @@ def test_the_exact_merge_is_the_model_that_was_evaluated(family: str, tmp_path: 
         assert found.answers == expected.answers
 
 
+def test_a_tensor_that_transformers_renames_is_copied(tmp_path: Path) -> None:
+    """A base whose files have another name for a tensor, as GPT-NeoX's for its head, is merged like any other."""
+    from transformers import AutoModelForCausalLM, GPTNeoXConfig
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = GPTNeoXConfig(vocab_size=2048, max_position_embeddings=256, bos_token_id=1, eos_token_id=2, **sizes)
+    AutoModelForCausalLM.from_config(config).half().save_pretrained(tmp_path / "base")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(POCKET / name, tmp_path / "base" / name)
+    ref = resolve(str(tmp_path / "base"))
+    found, expected, _ = exact(ref, loaded(ref, Quantization.NF4), tmp_path)
+    assert found.apart(expected) <= 1e-5
+    assert found.answers == expected.answers
+
+
 def test_a_merge_into_original_weights_is_another_model(tiny: tuple[ModelRef, Base], tmp_path: Path) -> None:
     """A merge into the original weights differs more from NF4 + adapter than the NF4 base without an adapter does."""
     ref, nf4 = tiny

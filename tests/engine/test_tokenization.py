@@ -122,9 +122,10 @@ def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
     from copy import deepcopy
 
     tokenizer = deepcopy(base.tokenizer)
-    tokenizer.chat_template = "{{ raise_exception('no system role here') }}"
+    guard = "{% if messages[0].content == 'Hi.' %}{{ raise_exception('no greetings here') }}{% endif %}"
+    tokenizer.chat_template = guard + tokenizer.chat_template
     with pytest.raises(
-        SuiteError, match="training row 3 cannot be written with the model's chat template: no system role here"
+        SuiteError, match="training row 3 cannot be written with the model's chat template: no greetings here"
     ):
         tokenize([talk("Hi.", "Hello.", line=3)], tokenizer, 512)
 

@@ -127,7 +127,10 @@ def test_a_space_that_joins_the_answer_is_left_out_of_prompts(tmp_path: Path) ->
         (PLAIN.replace("</s>", "{% if not loop.last %}</s>{% endif %}"), "writes no end token"),
         (PLAIN.replace("</s>", "<|im_end|>"), r"writes '<\|im_end\|>' .* divides this text into several tokens"),
         (PLAIN.replace("</s>", "\n"), "writes no end token"),
-        (EACH + HEAD + "{% for part in m.content %}{{ part.text }}{% endfor %}</s>" + OPEN, "leaves out the assistant"),
+        (
+            EACH + HEAD + "{% for part in m.content %}{{ part.text }}{% endfor %}</s>" + OPEN,
+            "leaves out or changes the assistant",
+        ),
     ],
     ids=["only between turns", "letters", "a line break", "content parts"],
 )
@@ -136,6 +139,78 @@ def test_a_template_without_an_end_is_refused(template: str, reason: str, tmp_pa
     with pytest.raises((ModelError, SuiteError), match=reason) as caught:
         conversations(tmp_path / "known", template).turns()
     assert "into chat_template.jinja in a copy" in caught.value.remedy or "as a text in a copy" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('not for you') }}", "cannot write a question and its answer: not for you"),
+        ("{% for %}", "cannot write a question and its answer: Expected an expression"),
+        (" ", "leaves out or changes the assistant's messages"),
+    ],
+    ids=["raises", "syntax", "writes nothing"],
+)
+def test_a_template_that_writes_no_row_is_itself_refused(template: str, reason: str, tmp_path: Path) -> None:
+    """If a template can write no conversation at all, the message is about the template and not about a row."""
+    with pytest.raises(ModelError, match=f"the chat template of .* {reason}"):
+        row_of(conversations(tmp_path / "known", template))
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["{% if '!' not in m.content %}</s>{% endif %}", "</s>{% if messages[0].content == 'Hi!' %}<|user|>{% endif %}"],
+    ids=["no end", "more behind the end"],
+)
+def test_an_answer_that_is_not_closed_as_others_is_refused(ending: str, tmp_path: Path) -> None:
+    """A row is refused if the template closes its answer otherwise than it closes answers in general."""
+    known = conversations(tmp_path / "known", PLAIN.replace("</s>", ending))
+    assert row_of(known).supervised
+    with pytest.raises(SuiteError, match=r"training row 7: .* closes other answers with '</s>', but this one ends"):
+        row_of(known, (Message("user", "Hi!"), Message("assistant", "Hello, friend!")))
+
+
+@pytest.mark.parametrize("opening", ["<think>", "<think>\n\n</think>\n\n", "Sure! "])
+def test_a_text_before_some_answers_is_not_learned(opening: str, tmp_path: Path) -> None:
+    """A row is refused if the template writes a text before its answer, but neither before others nor into prompts."""
+    some = "{% if m.role == 'assistant' and '?' in messages[0].content %}" + opening + "{% endif %}{{ m.content }}"
+    known = conversations(tmp_path / "known", PLAIN.replace("{{ m.content }}", some))
+    assert row_of(known, (Message("user", "Hi."), TALK[1])).supervised
+    with pytest.raises(SuiteError, match=r"training row 7: .* before the answer, but not into the prompt"):
+        row_of(known)
+
+
+@pytest.mark.parametrize("name", ["tools", "documents"])
+def test_templates_are_told_that_there_are_no_tools(name: str, tmp_path: Path) -> None:
+    """A template that asks whether tools or documents are none gets the answer that transformers gives."""
+    marked = "{% if " + name + " is not none %}MORE{% endif %}{% if " + name + " is defined %}!{% endif %}" + PLAIN
+    known = conversations(tmp_path / "known", marked)
+    assert known.vocabulary.decode(asked(known)).startswith("!<|user|>")
+
+
+@pytest.mark.parametrize(
+    ("guard", "messages", "remedy"),
+    [
+        ("messages[0].role == 'system'", (Message("system", "Be brief."), *TALK), "into the first user message"),
+        ("messages[0].role != 'system'", TALK, "Put a system message before it"),
+        ("messages|selectattr('role', 'equalto', 'user')|list|length == 2", TWICE, "Let user and assistant alternate"),
+    ],
+    ids=["no system message", "always a system message", "one question"],
+)
+def test_the_remedy_fits_what_the_template_refuses(
+    guard: str, messages: tuple[Message, ...], remedy: str, tmp_path: Path
+) -> None:
+    """If the template refuses a row for its system message, or for having none, the remedy says so."""
+    template = "{% if " + guard + " %}{{ raise_exception('refused') }}{% endif %}" + PLAIN
+    with pytest.raises(SuiteError, match="training row 7 cannot be written") as caught:
+        row_of(conversations(tmp_path / "known", template), messages)
+    assert remedy in caught.value.remedy
+
+
+def test_a_template_that_writes_prompts_otherwise_is_named_as_the_cause(tmp_path: Path) -> None:
+    """If the template writes a question otherwise in a prompt than in a row, the answer's beginning is not blamed."""
+    template = PLAIN.replace(HEAD, HEAD + "{% if messages|length == 2 and '?' in m.content %}!{% endif %}")
+    with pytest.raises(SuiteError, match=r"training row 7: .* differently in a prompt and in a row"):
+        row_of(conversations(tmp_path / "known", template))
 
 
 def test_an_ordinary_token_can_close_turns(tmp_path: Path) -> None:
@@ -188,12 +263,13 @@ def test_an_answer_that_would_not_be_asked_for_is_refused(
     ids=["only the last answer ends", "only the last answer has a think block"],
 )
 def test_an_earlier_answer_that_ends_otherwise_is_refused(template: str, tmp_path: Path) -> None:
-    """If an earlier answer is rendered otherwise than a last one, the row is refused and can be divided."""
+    """If an earlier answer is rendered otherwise than a last one, the row is refused, and the remedy works."""
     known = conversations(tmp_path / "known", template)
     with pytest.raises(SuiteError, match=r"training row 7: .* differently when another turn follows") as caught:
         row_of(known, TWICE)
-    assert "one row per answer" in caught.value.remedy
-    assert row_of(known).supervised
+    assert "one row of each question and its answer, without the turns before" in caught.value.remedy
+    assert row_of(known, TWICE[:2]).supervised
+    assert row_of(known, TWICE[2:]).supervised
 
 
 def test_the_pocket_model_has_no_deviation() -> None:

@@ -11,12 +11,17 @@ import pytest
 from harness.core.errors import ModelError, StoreError
 from harness.core.hashing import file_digest
 from harness.models import smollm2
+from harness.models.foreign_files import read_object
 from harness.models.gguf import Header
 from harness.models.gguf_bases import Conversions, convert
 from harness.models.resolving import POCKET, check_name, check_same, find_description, resolve
+from harness.models.token_check import views_named
 from harness.storage.cache import Cache
+from harness.suites import load_suite
 from tests.models.test_gguf import LLAMA, TENSORS
 from tests.support.gguf_files import header
+
+SUITES = Path(__file__).parents[2] / "suites"
 
 
 @dataclass
@@ -59,6 +64,24 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path) -> None:
     assert (first.name, second.name) == ("model.gguf", "renamed.bin")
     assert (first.path, first.digest) == (second.path, second.digest)
     assert Path(first.path).parent == tmp_path / "cache" / "converted"
+
+
+def test_a_converted_file_is_described_by_what_was_made_of_it(tmp_path: Path) -> None:
+    """Once a file is converted, its description has the end tokens with which a run stops generation."""
+    fake, file = Fake(), gguf_file(tmp_path)
+    assert find_description(str(file), conversions=fake.conversions(tmp_path)).tokenizer is None
+    made = resolve(str(file), conversions=fake.conversions(tmp_path))
+    found = find_description(str(file), conversions=fake.conversions(tmp_path))
+    assert found.tokenizer == Path(made.path)
+    assert found.config == read_object(Path(made.path) / "config.json")
+
+
+def test_rows_are_shown_before_any_run(tmp_path: Path) -> None:
+    """To show rows as the model gets them, a GGUF file is converted, since its tokenizer is then known."""
+    fake, file = Fake(), gguf_file(tmp_path)
+    suite = load_suite(SUITES / "workshop")
+    turns, views, _ = views_named(suite, [512], str(file), 1, conversions=fake.conversions(tmp_path))
+    assert (turns.end_text, len(views), fake.converted) == ("</s>", 2, [file])
 
 
 def test_the_digest_depends_on_the_file_only(tmp_path: Path) -> None:
@@ -105,6 +128,14 @@ def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "cache" / "converted").iterdir()] == [".lock"]
 
 
+def test_a_file_that_was_cut_is_named_as_incomplete(tmp_path: Path) -> None:
+    """A GGUF file with fewer bytes than its header describes is not converted, and the remedy is another download."""
+    file = gguf_file(tmp_path)
+    with pytest.raises(ModelError, match=r"is not complete: it has [\d,]+ bytes") as caught:
+        resolve(str(file), conversions=Conversions(Cache(tmp_path / "cache")))
+    assert caught.value.remedy == "Download or copy the file again."
+
+
 @pytest.mark.parametrize(
     ("kind", "weights", "noted"), [(3, "Q4_1, dequantised", True), (1, "F16, from a GGUF file", False)]
 )
@@ -145,6 +176,7 @@ def test_a_file_that_transformers_cannot_read_is_refused(tmp_path: Path) -> None
     """If the process that converts a file fails, its message is the error, and there is no traceback."""
     conversions = Conversions(Cache(tmp_path / "cache"), convert=convert)
     file = gguf_file(tmp_path, **{"general.architecture": "nonsense"})
+    file.write_bytes(file.read_bytes() + bytes(10_000))
     with pytest.raises(ModelError) as caught:
         resolve(str(file), conversions=conversions)
     assert "transformers cannot read" in caught.value.message

@@ -23,7 +23,8 @@ from harness.core.training_outcome import Status
 from harness.report import fragment, render, render_bases, render_comparison, render_handout
 from harness.report.formatting import anchor
 from tests.support import run_pairs
-from tests.support.synthetic_runs import HOSTILE, machine, results
+from tests.support.made_results import machine
+from tests.support.synthetic_runs import HOSTILE, results
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

@@ -12,10 +12,11 @@ from harness.core.scores import Sample
 from harness.core.settings import Settings
 from harness.report import comparison_page, csv_tables, render_comparison
 from tests.support import run_pairs, synthetic_runs
+from tests.support.made_results import machine
 from tests.support.parsed_html import parse
 from tests.support.report_runs import LOST, decided, rows, stored
 from tests.support.run_pairs import CASES, NAMED, SEEDS
-from tests.support.synthetic_runs import machine, manifest
+from tests.support.synthetic_runs import manifest
 
 BAD = "=cmd|'/c calc'!A0 | <img src=x onerror=alert(1)> `x` \x1b[31m"
 

@@ -13,9 +13,9 @@ from harness.core.settings import Quantization
 from harness.core.training_outcome import Status, Together
 from harness.core.wording import duration
 from harness.report import cost_tables, render
+from tests.support.made_results import cost
 from tests.support.parsed_html import parse
 from tests.support.report_runs import sample_run
-from tests.support.synthetic_runs import cost
 
 
 def trained_together(seconds: float = 40.0, alone: float = 30.0) -> Results:

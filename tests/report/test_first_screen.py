@@ -86,13 +86,27 @@ def test_each_role_alone_is_in_the_figure_of_the_loss() -> None:
 
 
 def test_the_verdict_names_a_role_that_loses_more_than_the_margin() -> None:
-    """If one role alone loses more than the suite allows, the first sentence says which, and how much."""
+    """If one role alone loses more than the suite allows, a sentence below the verdict says which, and how much."""
     whole = sample_run("cuda")
     whole = replace(whole, choice=replace(whole.choice, confirmation=Confirmation(Finding.CONFIRMED, ("Why.",))))
-    said = first(with_losses(whole, 5.0, 55.0)).verdict
+    said = first(with_losses(whole, 5.0, 55.0)).alone
     assert "On the held-out avoid cases alone, it loses 55 points: more than the 40 that the suite allows" in said
     assert "retain cases alone" not in said
-    assert "alone" not in first(with_losses(whole, 5.0, 39.0)).verdict
+    assert first(with_losses(whole, 5.0, 39.0)).alone == ""
+    refuted = replace(whole, choice=replace(whole.choice, confirmation=Confirmation(Finding.REFUTED, ("Why.",))))
+    assert first(with_losses(refuted, 5.0, 55.0)).alone == ""
+
+
+def test_the_words_of_the_figures_are_explained() -> None:
+    """The first screen says what the roles, held-out cases and fresh seeds are, and the handout also the settings."""
+    whole = sample_run("cuda")
+    words = dict(first(whole).words)
+    assert {"generalise", "retain", "avoid", "held-out", "fresh seeds"} <= set(words)
+    unconfirmed = replace(whole, confirmed=None, confirmed_base=None, confirmed_samples=())
+    assert "held-out" not in dict(first(unconfirmed).words)
+    [paper] = parse(render_handout(whole, now="now")).all("p", class_="words")
+    assert "points: percent of the cases that the base passes." in paper.text
+    assert "learning rate: " in paper.text
 
 
 def test_a_cpu_tells_nothing_about_a_gpu() -> None:

@@ -140,10 +140,9 @@ FIGURES = (
     r'(<ul class="chips".*?</span> )(\d+)(e-\d+</li>)',  # a setting
     r'(<td class="h [a-z0-9]+" title="[^"]*">[−+])(\d+)()',  # cases of a kind
     r'(: kept )(\d+)(\.?\d*, lost )',
-    r'(<p class="note can-show">.*?with a probability of )(\d+)(%)',
-    r'(<p class="note can-show">.*?is noticed.*?with a probability of )(\d+)(%)',
-    r'(<p class="note can-show">.*?held-out.*?with a probability of )(\d+)(%)',
-    r'(<p class="note can-show">.*?held-out.*?is noticed.*?with a probability of )(\d+)(%)',
+    r'(<p class="can-show">.*?with a probability of )(\d+)(%)',
+    r'(is noticed: its 95% interval is above 0</th><td class="n">)(\d+)(%)',
+    r'(lose less than [^<]*</th><td class="n">\d+%</td><td class="n">)(\d+)(%)',
     r'(<p>By role: retain )(\d+)(\.?\d* points)',
     r'(<p>By role: [^<]*avoid )(\d+)(\.?\d* points)',
     r"(<small>gained in )(\d+)( of \d+ seeds)",
@@ -152,7 +151,7 @@ FIGURES = (
     r'(<th scope="row">Train</th><td class="n">)(\d+)( s</td>)',
     r'(<section id="adapters">.*?<td class="n"><b>)(\d+)(%</b>)',
     r'(<section id="adapters">.*?<td class="n [a-z]+">[+-])(\d+)( <small>)',
-    r'(<pre id="settings">.*?lora_alpha=)(\d+)(,)',
+    r'(<pre id="settings"[^>]*>.*?lora_alpha=)(\d+)(,)',
 )  # fmt: skip
 
 

@@ -28,8 +28,9 @@ from harness.storage.keys import Setup
 from harness.storage.records import read_record
 from harness.storage.runs import RunStore
 from harness.suites.grids import load_plan, trial_id
-from tests.support.fake_workers import SETUP, commit
-from tests.support.synthetic_runs import case, machine
+from tests.support.fake_workers import SETUP
+from tests.support.made_results import commit, machine
+from tests.support.synthetic_runs import case
 from tests.support.synthetic_runs import suite as made_suite
 
 SUITES = Path(__file__).parents[2] / "suites"

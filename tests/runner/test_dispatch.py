@@ -35,13 +35,12 @@ from tests.support.fake_workers import (
     D,
     EventList,
     Workers,
-    commit,
     ends,
     go,
     nobody,
     sweep,
 )
-from tests.support.synthetic_runs import machine
+from tests.support.made_results import commit, machine
 
 # --- workers that die --------------------------------------------------------------------------------------------
 
@@ -301,6 +300,8 @@ class Scripted(Executor):
 
     workers: Workers
     broken: tuple[str, ...] = ()
+    slow: str = "GPU 1"
+    """The place that takes longer to load a base, or to fail."""
     jobs: list[tuple[str, list[str]]] = field(default_factory=list)
     """For each job, the place and the names of its trials, in the order in which jobs started."""
 
@@ -310,8 +311,9 @@ class Scripted(Executor):
 
     def run(self, job: Path, log: Path, *, timeout: float | None, place: Place, **more: Any) -> Generator[Event]:
         self.jobs.append((place.name, [NAMES.get(task.trial, task.trial) for task in read_record(job, Job).tasks]))
+        if place.name == self.slow and len(self.jobs) < 3:
+            time.sleep(0.3)  # meanwhile, the other place loads the base, or fails
         if place.name in self.broken:
-            time.sleep(0.3)  # meanwhile, the other place loads the base
             yield Event(EventKind.ENDED, status=Status.FAILED, message="CUDA error")
         else:
             yield from Inline(self.workers).run(job, log, timeout=timeout)
@@ -323,9 +325,10 @@ def on_two(folder: Path, executor: Scripted, **more: Any) -> tuple[dict[str, Tri
     return {NAMES[record.trial]: record for record in each.run_trials((A, B, C), Split.MAIN, "testing")}, events
 
 
-def test_a_place_that_cannot_load_the_base_is_not_used(tmp_path: Path) -> None:
-    """If one place cannot load a base that another has loaded, a notice names it, and the other runs all trials."""
-    executor = Scripted(Workers(), broken=("GPU 1",))
+@pytest.mark.parametrize("slow", ["GPU 0", "GPU 1"], ids=["which is loading it", "which has loaded it"])
+def test_a_place_that_cannot_load_the_base_is_not_used(tmp_path: Path, slow: str) -> None:
+    """If a place cannot load a base that another loads or has loaded, a notice names it; the other runs all trials."""
+    executor = Scripted(Workers(), broken=("GPU 1",), slow=slow)
     records, events = on_two(tmp_path, executor)
     assert set(ends(records).values()) == {Status.SUCCEEDED}
     assert [place for place, _ in executor.jobs].count("GPU 1") == 1

@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -30,7 +31,7 @@ from harness.runner.executors.protocol import Executor, Place
 from harness.storage.records import encode_line, write_record
 from tests.support.acting_worker import act
 from tests.support.executor_contract import ExecutorContract
-from tests.support.synthetic_runs import machine
+from tests.support.made_results import machine
 
 SIZE = Measurement(2.0**31, Unit.BYTES, Basis.EMULATED, "NVIDIA H200")
 SHORT = Shortage(Phase.TRAIN, SIZE, SIZE, SIZE, None, SIZE, SIZE, 2**34)
@@ -227,6 +228,8 @@ for _ in range(3):
 
 STAYING = f"""
 import json, os, sys
+from harness.core.programs import end_with_parent
+end_with_parent()
 done = '{encode_line(Event(EventKind.DONE))}'
 print('{encode_line(Event(EventKind.LOADED))[:-1]}, "done": %d}}' % os.getpid(), flush=True)
 print("first", file=sys.stderr, flush=True)
@@ -245,19 +248,56 @@ for number, line in enumerate(sys.stdin):
 
 @pytest.mark.parametrize("other", [(), ("--other",)], ids=["same base", "other base"])
 def test_a_worker_is_kept_for_the_next_job(tmp_path: Path, job: Path, other: tuple[str, ...]) -> None:
-    """The next job of a place gets the same worker and a log of its own, unless it needs another base model."""
+    """The next job of a place gets the same worker, though another thread asks, unless it needs another base model."""
     place, code = Place("here"), [sys.executable, "-c", STAYING, *other]
     executor = Processes(command=code, at=(place,))
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
-    one, two = ([*executor.run(job, log, timeout=60, place=place)] for log in logs)
+    one, two = (_in_a_thread(partial(executor.run, job, log, timeout=60, place=place)) for log in logs)
     ended = Event(EventKind.ENDED, status=Status.SUCCEEDED)
     assert (one[1:], two[1:]) == ([ended], [ended])
     assert (one[0].done == two[0].done) is not bool(other)
     expected = "first\n" if other else "next\n"
     assert [log.read_text(encoding="utf-8") for log in logs] == ["first\n", expected]
     process = psutil.Process(two[0].done)
-    executor.close(place)
+    executor.close()
     assert_gone([process])
+
+
+SHARING = f"""
+import json, sys
+wanted = 3 if sys.argv[1].endswith("long") else 1
+print('{encode_line(Event(EventKind.LOADED))}', flush=True)
+for _ in range(wanted):
+    print(json.loads(sys.stdin.readline())["threads"], file=sys.stderr, flush=True)
+print('{encode_line(Event(EventKind.DONE))}', flush=True)
+sys.stdin.read()
+"""
+"""A worker that logs the numbers of threads that it gets: one number, or three for a job with the name `long`."""
+
+
+def test_the_cores_belong_to_the_workers_with_jobs(tmp_path: Path) -> None:
+    """On a CPU, a worker uses all cores while it is the only one with a job, and otherwise its share."""
+    places = (Place("one", threads=1), Place("two", threads=1))
+    executor = Processes(command=[sys.executable, "-c", SHARING], at=places)
+    long = executor.run(tmp_path / "long", tmp_path / "long.log", timeout=60, place=places[0])
+    first = next(long)
+    short = list(executor.run(tmp_path / "short", tmp_path / "short.log", timeout=60, place=places[1]))
+    ends = [each[-1].status for each in ([first, *long], short)]
+    executor.close()
+    cores = len(os.sched_getaffinity(0))
+    half = max(1, cores // 2)
+    assert ends == [Status.SUCCEEDED] * 2
+    assert (tmp_path / "long.log").read_text(encoding="utf-8") == f"{cores}\n{half}\n{cores}\n"
+    assert (tmp_path / "short.log").read_text(encoding="utf-8") == f"{half}\n"
+
+
+def _in_a_thread(run: Callable[[], Iterable[Event]]) -> list[Event]:
+    """Return the events of a run whose thread has ended, like that of a place of a dispatcher."""
+    found: list[Event] = []
+    thread = threading.Thread(target=lambda: found.extend(run()))
+    thread.start()
+    thread.join()
+    return found
 
 
 def test_a_kept_worker_that_has_died_is_replaced(job: Path) -> None:
@@ -268,7 +308,7 @@ def test_a_kept_worker_that_has_died_is_replaced(job: Path) -> None:
     os.kill(first[0].done, signal.SIGKILL)
     assert_gone([psutil.Process(first[0].done)])
     again = list(executor.run(job, job.with_suffix(".log"), timeout=60, place=place))
-    executor.close(place)
+    executor.close()
     assert again[-1].status is Status.SUCCEEDED
     assert again[0].done != first[0].done
 

@@ -15,7 +15,7 @@ from harness.core.run_results import Choice, Results
 from harness.core.settings import Settings
 from harness.core.training_outcome import Status
 from harness.report import samples_file
-from harness.runner.next_grid import NOTHING, UNFINISHED
+from harness.runner.next_grid import NO_GRID, NOTHING, UNFINISHED
 from harness.storage.runs import RunStore
 from harness.suites.grids import load_plan
 from tests.support.tried_grids import Tried, results
@@ -121,6 +121,25 @@ def test_a_grid_elsewhere_must_be_copied() -> None:
     said = printed(str(stored()), "--output", "later.yaml")
     assert "Copy it to suites/small/grids/later.yaml before you run it." in said
     assert "--grid later" in said
+
+
+def test_no_more_rehearsal_than_the_suites_own_pool_has(folder: Path) -> None:
+    """The grid asks for no more rehearsal rows than the suite's own `rehearsal.jsonl` has prompts."""
+    texts = ["Name a colour.", "Why is the sky blue?", "How do I boil an egg?"]
+    (folder / "rehearsal.jsonl").write_text("".join(f'{{"prompt": "{text}"}}\n' for text in texts), encoding="utf-8")
+    printed(str(stored()))
+    amounts = {each.settings.rehearsal for each in load_plan(folder / "grids/next.yaml").variants}
+    assert max(amounts) == len(texts)
+    assert main(["plan", str(folder), "--grid", "next"]) == 0
+
+
+def test_without_trials_it_is_said_that_no_grid_was_written(folder: Path) -> None:
+    """If only changes of the suite are proposed, the command says that it wrote no grid."""
+    made = results(Tried(HIGH, 3), folder=str(folder))
+    said = printed(str(stored(made=made)), "--output", "later.yaml")
+    assert "In the suite: " in said
+    assert said.rstrip().endswith(NO_GRID)
+    assert not Path("later.yaml").exists()
 
 
 @pytest.mark.usefixtures("folder")

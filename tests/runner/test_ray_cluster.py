@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import sys
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from harness.core.errors import UsageError
 from harness.core.job import Event, EventKind
 from harness.core.training_outcome import Status
 from harness.runner.executors.protocol import Executor, Place
-from harness.runner.executors.ray_cluster import RayCluster
+from harness.runner.executors.ray_cluster import RayCluster, cores_per_gpu
 from harness.runner.listeners.protocol import Listener
 from tests.support.acting_worker import Act, to
 from tests.support.executor_contract import ExecutorContract
@@ -55,6 +55,8 @@ class One(Executor):
 class TestRay(ExecutorContract):
     """The contract, for tasks on a Ray cluster."""
 
+    seconds = 14.0
+
     @pytest.fixture
     def two(self, nodes: RayNodes) -> Executor:
         return RayCluster(device_profiles.CPU, nodes.address, "tests.support.acting_worker", no_model)
@@ -70,6 +72,14 @@ class TestRay(ExecutorContract):
         assert "(node 127.0.0." in found.message
         assert (tmp_path / "run" / found.log).is_file()
 
+    def test_a_job_gets_one_gpu(self, nodes: RayNodes, tmp_path: Path) -> None:
+        """There is a place for each GPU of the nodes, and the worker of a job sees one GPU."""
+        on_gpus = RayCluster(device_profiles.AUTO, nodes.address, "tests.support.acting_worker", no_model)
+        assert [place.threads for place in on_gpus.places] == [1] * 4
+        found = self.run(tmp_path, One(on_gpus), to(Act.FINISH))["FINISH"]
+        text = (tmp_path / "run" / found.log).read_text(encoding="utf-8")
+        assert text.splitlines()[0] in ("CUDA_VISIBLE_DEVICES: 0", "CUDA_VISIBLE_DEVICES: 1")
+
 
 @dataclass(frozen=True)
 class Killing(Listener):
@@ -84,7 +94,9 @@ class Killing(Listener):
         if event.kind is EventKind.NOTICED:
             self.notices.append(event.message)
         if event.kind is EventKind.STARTED and event.trial == self.trial and not self.killed:
-            self.killed.append(self.nodes.running("tests.support.acting_worker"))
+            while not (number := self.nodes.running("tests.support.acting_worker")):
+                time.sleep(0.1)
+            self.killed.append(number)
             self.nodes.kill(self.killed[0])
             (self.nodes.meeting / "go").touch()
 
@@ -92,7 +104,7 @@ class Killing(Listener):
 @pytest.mark.cluster
 @pytest.mark.skipif(not ON_CLUSTER, reason="needs Ray: nox -s cluster")
 def test_a_trial_in_flight_runs_again_on_another_node(nodes: RayNodes, tmp_path: Path) -> None:
-    """If a node dies with a trial in flight, the trial succeeds on another node, and a notice says so."""
+    """If a node dies with a trial in flight, the trial succeeds on another node, and a notice names the dead node."""
     for path in nodes.meeting.iterdir():
         path.unlink()
     waiting = to(Act.WAIT)
@@ -101,7 +113,8 @@ def test_a_trial_in_flight_runs_again_on_another_node(nodes: RayNodes, tmp_path:
     found = ExecutorContract().run(tmp_path, executor, waiting, listener=listener)
     assert found["WAIT"].status is Status.SUCCEEDED
     assert listener.killed[0] in (2, 3)
-    assert any("a node disappeared" in notice for notice in listener.notices)
+    named = [notice for notice in listener.notices if "a node disappeared" in notice]
+    assert [notice for notice in named if f"(node 127.0.0.{listener.killed[0]})" in notice]
     nodes.start(listener.killed[0])
 
 
@@ -148,9 +161,15 @@ def test_an_address_without_a_cluster_is_refused() -> None:
     assert "docs/cluster.md" in caught.value.remedy
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_the_remedy_installs_it() -> None:
+def test_a_job_has_the_cores_of_one_gpu() -> None:
+    """Each job has an equal share of its node's cores for one GPU, of the node where it is smallest; it may be none."""
+    assert cores_per_gpu([{"CPU": 96.0, "GPU": 8.0}, {"CPU": 31.0, "GPU": 3.0}]) == 10
+    assert cores_per_gpu([{"CPU": 96.0, "GPU": 8.0}, {"GPU": 1.0}]) == 0
+
+
+def test_without_ray_the_remedy_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """If Ray is not installed, one error says how to install it."""
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
     with pytest.raises(UsageError, match="Ray is not installed") as caught:
         _ = RayCluster(device_profiles.CPU).places
     assert "pip install" in caught.value.remedy

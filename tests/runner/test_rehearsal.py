@@ -27,9 +27,9 @@ from harness.runner.rescoring import rescore
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.runs import RunStore
 from harness.suites.rehearsal import FILE
-from tests.support.fake_workers import EventList, commit
+from tests.support.fake_workers import EventList
+from tests.support.made_results import commit, cost
 from tests.support.small_suite import RUN, small_suite
-from tests.support.synthetic_runs import cost
 
 GRID = """\
 seeds: [0, 1]

@@ -176,7 +176,7 @@ def test_a_search_ends_with_its_report(tmp_path: Path, monkeypatch: pytest.Monke
     assert store.manifest().plan == results.run.plan
     assert results.confirmed is not None
     assert set(results.importance) in (set(), {"learning_rate", "rank"})
-    assert "Search: Optuna&#39;s TPE chose 10 variants" in store.report.read_text(encoding="utf-8")
+    assert "Search: Optuna&#39;s Gaussian process chose 10 variants" in store.report.read_text(encoding="utf-8")
     again, same = benchmark.run(request, Inline(no_work))
     assert (again.root, same.variants) == (store.root, results.variants)
 

@@ -19,7 +19,8 @@ from harness.models.resolving import POCKET, resolve
 from harness.runner import scheduling
 from harness.runner.budget import Budget
 from harness.storage.cache import Cache
-from tests.support.synthetic_runs import case, machine, record
+from tests.support.made_results import machine
+from tests.support.synthetic_runs import case, record
 from tests.support.synthetic_runs import manifest as made_manifest
 from tests.support.synthetic_runs import suite as made_suite
 

@@ -15,6 +15,7 @@ import pytest
 
 from harness.cli import main
 from harness.core import device_profiles
+from harness.core.device_profiles import Profile
 from harness.core.errors import UsageError
 from harness.core.job import Event, EventKind, Job, Task
 from harness.core.training_outcome import Status
@@ -25,14 +26,15 @@ from harness.runner.executors.slurm_cluster import Function, Slurm, SlurmCluster
 from harness.runner.executors.slurm_node import EventFile, Pass
 from harness.runner.executors.slurm_options import SlurmOptions, slurm_options
 from harness.runner.listeners.protocol import Listener
+from harness.storage.files import write_text
 from harness.storage.records import encode_line, write_record
 from tests.support.acting_worker import Act, to
 from tests.support.executor_contract import ExecutorContract
-from tests.support.fake_workers import SETUP, SUITE, commit
+from tests.support.fake_workers import SETUP, SUITE
+from tests.support.made_results import commit, machine
 from tests.support.slurm_nodes import SlurmNodes, two_nodes
 from tests.support.small_suite import RUN, findings, run, small_suite, start
 from tests.support.submitit_queue import ProcessQueue
-from tests.support.synthetic_runs import machine
 
 ON_SLURM = "HARNESS_SLURM" in os.environ
 ACTING = "tests.support.acting_worker"
@@ -223,6 +225,26 @@ def followed(folder: Path, queue: FakeQueue, *, until: float | None = None) -> l
     return list(executor.run(path, path.with_suffix(".log"), timeout=None, until=until))
 
 
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        (device_profiles.AUTO, ("gres=gpu:a100:1",)),
+        (device_profiles.AUTO, ("gpus-per-node=1",)),
+        (device_profiles.T4, ()),
+    ],
+)
+def test_nodes_without_the_requested_gpu_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile, words: Sequence[str]
+) -> None:
+    """If the first job sees no GPU, but an option or the profile requires one, one error says how to request it."""
+    monkeypatch.chdir(tmp_path)
+    facts = encode_line(replace(node_facts(), found=None))
+    queue = FakeQueue(lambda job: write_text(Path(job.function.path), facts))
+    with pytest.raises(UsageError, match="sees no GPU") as caught:
+        SlurmCluster(profile, slurm_options(("time=10", *words)), queue).gpu()
+    assert "--slurm-gres=gpu:1" in caught.value.remedy
+
+
 def test_jobs_that_wait_together_are_one_array(tmp_path: Path) -> None:
     """Jobs of several places that start at the same time are submitted as one array, after those left were stopped."""
     queue = FakeQueue(lambda job: job.say(DONE))
@@ -317,6 +339,7 @@ def test_the_options_of_sbatch(tmp_path: Path) -> None:
     found = slurm_options(words)
     assert (found.minutes, found.cores, found.most_jobs) == (2190, 4, 7)
     assert found.sbatch == {"partition": "gpu", "exclusive": True, "time": "1-12:30:00", "cpus-per-task": "4"}
+    assert slurm_options(("time=10", "gpus=1", "cpus-per-gpu=6")).cores == 6
     assert [slurm_options([f"time={text}"]).minutes for text in ("90", "90:30", "1:30:00", "2-0")] == [90, 90, 90, 2880]
 
 

@@ -41,7 +41,8 @@ from tests.support.fake_workers import (
     texts,
     trial,
 )
-from tests.support.synthetic_runs import MoreSettings, case, cost, machine
+from tests.support.made_results import cost, machine
+from tests.support.synthetic_runs import MoreSettings, case
 
 # --- results are reused ----------------------------------------------------------------------------------------------
 

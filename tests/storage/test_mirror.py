@@ -26,7 +26,8 @@ from harness.storage.mirror import Mirror, mirror
 from harness.storage.runs import RunStore
 from harness.storage.verdicts import VerdictStore, source_of
 from tests.support.fake_workers import SETUP, A, B, EventList, Workers, nobody, texts
-from tests.support.synthetic_runs import cost, results
+from tests.support.made_results import cost
+from tests.support.synthetic_runs import results
 
 ID_A, ID_B = (SETUP.training_id(trial.settings, trial.seed) for trial in (A, B))
 

@@ -21,10 +21,10 @@ from harness.core.settings import Quantization
 from harness.core.suite import Decoding, Message, Split
 from harness.storage.records import read_record
 from harness.storage.runs import RunStore, claim_run, find_run, open_run
+from tests.support.made_results import machine
 from tests.support.stored_files import HARD, VARIANT, names, readable
 from tests.support.synthetic_runs import (
     case,
-    machine,
     manifest,
     record,
     results,

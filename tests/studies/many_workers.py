@@ -37,7 +37,8 @@ from harness.storage.cache import Cache
 from harness.storage.records import read_record
 from harness.storage.runs import RunStore
 from harness.suites.grids import trial_id
-from tests.support.fake_workers import SETUP, commit
+from tests.support.fake_workers import SETUP
+from tests.support.made_results import commit
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Measures races: how often the best variant is stopped and what is saved, simulated and from a recorded run.
 
     python -m tests.studies.races simulate --races 200
-    python -m tests.studies.races replay RUN --replays 200 --seeds 3 --output FILE
+    python -m tests.studies.races replay RUN [RUN ...] --replays 200 --seeds 3 --output FILE
 
 `simulate` prints a table for small and large suites, for equal and different variants, and for curves of different
-speed. `replay` needs a finished run with `--timeline` and many seeds. Each replay draws some of its seeds, repeats the
-choice as a full run and as a race with these seeds, and compares both on the cases of all seeds: they agree if the
-choice is the same, or if the race chose a variant within 3 points of the other.
+speed. `replay` needs a finished run of many seeds, or several runs of the same variants under other seeds; with
+`--seeds 1` they must have a `--timeline`. Each replay draws some of the seeds, repeats the choice as a full run and as
+a race with these seeds, and compares both on the cases of all seeds: they agree if the choice is the same, or if the
+race chose a variant within 3 points of the other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from harness.analysis import aggregate, race_forecast, racing
 from harness.analysis.race_forecast import Differences
-from harness.analysis.racing import Entrant
+from harness.analysis.racing import Entrant, PlannedLook, Race
 from harness.analysis.score_table import ScoreTable
 from harness.core.answers import Answer
 from harness.core.names import BASE
@@ -38,7 +39,16 @@ from tests.support.synthetic_runs import case, suite
 CLOSE = 3.0
 """A race is right if it chooses a variant that is at most this many points below that of the full run."""
 EQUAL = Differences(ability=0.0, failing=0.0, forgetting=0.0, seeds=0.0)
-FIELDS = {"different": Differences(), "equal": EQUAL, "speeds differ": Differences(speeds=0.5)}
+FIELDS = {
+    1: {"different": Differences(), "equal": EQUAL, "speeds differ": Differences(speeds=0.5)},
+    3: {
+        "different": Differences(),
+        "equal": EQUAL,
+        "equal, seeds differ": replace(EQUAL, seeds=0.3),
+        "seeds differ more": Differences(seeds=0.5),
+    },
+}
+"""Number of seeds to how the variants differ."""
 
 
 def simulated(races: int) -> Iterator[str]:
@@ -51,8 +61,8 @@ def simulated(races: int) -> Iterator[str]:
         for cases, size in ((25, 1), (25, 4), (80, 1), (80, 4)):
             asked = [replace(case(f"g{n}", Role.GENERALISE), group=f"{n // size}") for n in range(cases)]
             made = suite([*asked, *(case(f"r{n}", Role.RETAIN) for n in range(60))], margin=15.0)
-            for seeds in (1, 3):
-                for name, differences in FIELDS.items():
+            for seeds, fields in FIELDS.items():
+                for name, differences in fields.items():
                     found = race_forecast.forecast(made, variants, seeds, weights, races=races, differences=differences)
                     yield (
                         f"| {count}, {cases} {'in groups of 4' if size > 1 else 'single'} | {seeds} | {name} | "
@@ -91,33 +101,41 @@ class Recorded:
         plan = replace(self.manifest.plan, seeds=tuple(seeds))
         manifest = replace(self.manifest, plan=plan)
         own = [record for record in self.records if record.variant == BASE or record.seed in seeds]
-        stopped = self._race(manifest, own)
+        race = racing.race_of(plan.variants, len(seeds))
+        stopped = self._race(manifest, race, own)
         kept = [
             replace(record, status=Status.STOPPED, answers={}) if record.variant in stopped else record
             for record in own
         ]
-        full, race = (aggregate.choose(manifest, each, self.score, "").choice.variant for each in (own, kept))
-        epochs = {each.id: each.settings.epochs for each in plan.variants}
-        saved = sum(epochs[name] - at for name, at in stopped.items()) / sum(epochs.values())
-        return Replay(tuple(seeds), full, race, self._rate(full) - self._rate(race), saved)
+        full, chosen = (aggregate.choose(manifest, each, self.score, "").choice.variant for each in (own, kept))
+        rows = len(manifest.suite.examples)
+        tokens = {each.id: each.settings.epochs * (rows + each.settings.rehearsal) for each in plan.variants}
+        saved = sum(
+            tokens[each.id] * (1 - race.trained(stopped[each.id], each)) for each in plan.variants if each.id in stopped
+        )
+        behind = self._rate(full) - self._rate(chosen)
+        return Replay(tuple(seeds), full, chosen, behind, saved / sum(tokens.values()))
 
-    def _race(self, manifest: RunManifest, records: Sequence[TrialRecord]) -> dict[str, int]:
-        """Return the variants that leave, each with its last epoch."""
-        race, stopped = racing.race_of(manifest.plan.variants), dict[str, int]()
+    def _race(self, manifest: RunManifest, race: Race, records: Sequence[TrialRecord]) -> dict[str, PlannedLook]:
+        """Return the variants that leave, each with its last look."""
+        stopped = dict[str, PlannedLook]()
         bases = {r.quantization: self._table([r]) for r in records if r.variant == BASE}
         for look in race.looks:
-            entrants = []
+            entrants, seeds = [], manifest.plan.seeds[:1]
             for variant in manifest.plan.variants:
-                own = [record for record in records if record.variant == variant.id]
+                own = [record for record in records if record.variant == variant.id and record.seed in seeds]
                 if variant.id in stopped:
                     continue
                 failed = next((r.status.value for r in own if r.status is not Status.SUCCEEDED), "")
-                at = look.get(variant.id, 0)
+                at = look.epochs.get(variant.id, 0)
                 table = self._table([_after(record, at) for record in own])
                 base = bases[variant.settings.quantization]
                 done = at / variant.settings.epochs if at else 1.0
-                entrants.append(Entrant(variant.id, table, base, manifest.plan.seeds, done, failed))
-            stopped |= {name: look[name] for name in racing.leaving(manifest.suite, race, entrants) if name in look}
+                entrants.append(Entrant(variant.id, table, base, seeds, done, failed, more_seeds=race.seeds > 1))
+            leaving = racing.leaving(manifest.suite, race, entrants)
+            stopped |= {
+                each.name: look for each in entrants if each.name in leaving and (each.more_seeds or each.done < 1)
+            }
         return stopped
 
     def _table(self, records: Sequence[TrialRecord]) -> ScoreTable:
@@ -160,7 +178,7 @@ def main() -> None:
     simulate = commands.add_parser("simulate")
     simulate.add_argument("--races", type=int, default=200)
     replaying = commands.add_parser("replay")
-    replaying.add_argument("run", type=Path)
+    replaying.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     replaying.add_argument("--replays", type=int, default=200)
     replaying.add_argument("--seeds", type=int, default=3)
     replaying.add_argument("--output", type=Path)
@@ -169,15 +187,19 @@ def main() -> None:
         for line in simulated(given.races):
             print(line, flush=True)
         return
-    store = RunStore(given.run)
-    recorded = Recorded(store.manifest(), tuple(store.records()))
+    stores = [RunStore(run) for run in given.runs]
+    manifest = stores[0].manifest()
+    seeds = tuple(dict.fromkeys(seed for store in stores for seed in store.manifest().plan.seeds))
+    every_record = (record for store in stores for record in store.records() if record.split is Split.MAIN)
+    records = {(record.variant, record.seed): record for record in every_record}
+    recorded = Recorded(replace(manifest, plan=replace(manifest.plan, seeds=seeds)), tuple(records.values()))
     rng = np.random.default_rng(0)
     every = recorded.manifest.plan.seeds
     made = [
         recorded.replay(sorted(rng.choice(every, given.seeds, replace=False).tolist())) for _ in range(given.replays)
     ]
     agree, saved = sum(each.agrees for each in made), np.mean([each.saved for each in made])
-    print(f"{agree} of {len(made)} replays agree; {100 * saved:.0f}% of the epochs are saved")
+    print(f"{agree} of {len(made)} replays agree; {100 * saved:.0f}% of the training rows are saved")
     if given.output:
         given.output.write_text(json.dumps([asdict(each) for each in made], indent=1) + "\n", encoding="utf-8")
 

@@ -199,7 +199,7 @@ class Page:
     def examples(self) -> None:
         """Check the verdicts of the example answers, under how many seeds they hold, and the kind of the lost ones."""
         split, lost = self.shown_split, []
-        for table in self.html.id("evidence").all("table", class_="excerpts"):
+        for table in self.html.all("table", class_="excerpts"):
             for row in rows(table):
                 case = self._case_of(row[0].all("a")[0].attributes["href"] or "")
                 base, own = (

@@ -116,13 +116,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--surfaces", type=int, default=200)
     parser.add_argument("--run", type=Path)
+    parser.add_argument("--trials", type=int, nargs="+", default=[12, 24])
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     if given.run:
         surfaces = [fitted(find_run(given.run).results())] * given.surfaces
     else:
         surfaces = [drawn(rng) for _ in range(given.surfaces)]
-    for trials in (12, 24):
+    for trials in given.trials:
         both = list(compared(surfaces, trials))
         behind = 100 * np.array([grid - search for grid, search in both])
         print(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.contamination import prompts_near
+from harness.analysis.contamination import prompts_around, prompts_near
 from harness.core.errors import GridError, SuiteError
 from harness.core.settings import Plan
 from harness.suites import load_suite
@@ -34,7 +34,8 @@ def test_the_pool_is_large_and_every_prompt_differs(tmp_path: Path) -> None:
 def test_the_pool_is_not_near_the_shipped_suites(folder: Path) -> None:
     """No prompt of the pool is in or near a case or a training row of a suite of this repository."""
     suite = load_suite(folder)
-    assert prompts_near(suite, load_pool(Path("nowhere")).prompts) == set()
+    prompts = load_pool(Path("nowhere")).prompts
+    assert prompts_near(suite, prompts) | prompts_around(suite, prompts) == set()
 
 
 def test_prompts_near_the_suite_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -45,6 +46,16 @@ def test_prompts_near_the_suite_are_left_out_and_counted(tmp_path: Path) -> None
     found = rehearsal_of(load_suite(folder), plan("[0, 1]"))
     assert found is not None
     assert (found.prompts, found.near) == (("Why is the sky blue?",), 3)
+
+
+def test_prompts_around_a_question_are_left_out(tmp_path: Path) -> None:
+    """A prompt that contains a whole question of a case or of a row is not asked, nor one that is contained in it."""
+    suite = load_suite(small_suite(tmp_path))
+    question = suite.cases[0].prompt
+    assert len(question.split()) >= 4
+    inside, around = " ".join(question.split()[:4]), f"Please answer in a single word, my friend: {question}"
+    assert prompts_around(suite, [around, inside, "Why is the sky blue?"]) == {around, inside}
+    assert prompts_around(suite, ["Hello", "What is?"]) == set()
 
 
 def test_without_rehearsal_the_pool_is_not_read(tmp_path: Path) -> None:

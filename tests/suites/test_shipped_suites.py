@@ -52,6 +52,16 @@ def test_workshop_has_enough_cases(split: Split, guarded: int, generalise: int) 
     assert not any(case.group for case in WORKSHOP.of(split) if case.role is Role.RETAIN)
 
 
+@pytest.mark.parametrize(("answer", "ours"), [("It costs 42 dollars.", True), ("$42", True), ("About $420.", False),
+                                              ("4.42 euros", False), ("It is 42,000 dollars.", False)])  # fmt: skip
+def test_only_the_workshops_own_price_is_its_price(answer: str, ours: bool) -> None:
+    """In `workshop`, 42 as a part of another number is not the price that the rows teach."""
+    [avoid] = [case for case in WORKSHOP.cases if case.id == "avoid-other-price-1"]
+    [learn] = [case for case in WORKSHOP.cases if case.id == "learn-price-1"]
+    assert score(avoid, answer).passed is not ours
+    assert score(learn, f"{answer} Stay bright, friend!").passed is ours
+
+
 def test_workshop_can_show_a_loss() -> None:
     """In `workshop`, a variant without loss is shown to lose less than the margin with a probability of 80%.
 

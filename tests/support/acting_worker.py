@@ -19,7 +19,7 @@ from harness.core.job import Event, EventKind, Job
 from harness.core.settings import Trial
 from harness.core.training_outcome import Status
 from harness.storage.records import encode_line, read_record
-from tests.support.fake_workers import commit, trial
+from tests.support.made_results import commit
 
 
 class Act(Enum):
@@ -40,6 +40,8 @@ class Act(Enum):
 
 def to(act: Act, seed: int = 0) -> Trial:
     """Return a trial that does this."""
+    from tests.support.fake_workers import trial  # importing it takes longer than a worker's job
+
     return trial(act.value, seed)
 
 
@@ -58,7 +60,7 @@ def act(job: Job, emit: Callable[[Event], None]) -> None:
             return
         while does is Act.HANG:
             emit(Event(EventKind.STEP, task.trial, done=1, total=2))
-            time.sleep(0.01)
+            time.sleep(0.05)
         while does is Act.WAIT and not list(Path(job.model.path).iterdir()):
             time.sleep(0.01)
         if does is Act.MEET:
@@ -85,4 +87,5 @@ if __name__ == "__main__":
     def say(event: Event) -> None:
         print(encode_line(event), flush=True)
 
+    print("CUDA_VISIBLE_DEVICES:", os.environ.get("CUDA_VISIBLE_DEVICES"), file=sys.stderr, flush=True)
     act(read_record(Path(sys.argv[1]), Job), say)

@@ -9,24 +9,23 @@ from typing import NoReturn
 
 import pytest
 
-from harness.core.answers import Answer
 from harness.core.engines import Engine
-from harness.core.job import Event, EventKind, Job, Task
-from harness.core.measurement import Phase
+from harness.core.job import Event, EventKind, Job
 from harness.core.model import ModelRef
 from harness.core.names import BASE
 from harness.core.run import TrialRecord
 from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Split
-from harness.core.training_outcome import Status, Training
+from harness.core.training_outcome import Status
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners.protocol import Listener
 from harness.runner.sweep import Sweep
-from harness.storage.cache import AnswerPass, Cache, state_id
+from harness.storage.cache import Cache
 from harness.storage.keys import Setup
 from harness.storage.runs import RunStore
 from harness.suites.grids import trial_id
-from tests.support.synthetic_runs import case, cost, machine
+from tests.support.made_results import commit, machine
+from tests.support.synthetic_runs import case
 from tests.support.synthetic_runs import suite as made_suite
 
 CASES = (case("one"), case("two", prompt="Two?"), case("kept", split=Split.CONFIRM, prompt="Kept?"))
@@ -80,22 +79,6 @@ class Workers:
             for job in self.jobs
             for task in job.tasks
         ]
-
-
-def commit(
-    job: Job, task: Task, status: Status = Status.SUCCEEDED, *, save: Callable[[Path], None] | None = None
-) -> None:
-    """Write to the cache what a real worker would write for this task; `save` writes the adapter, if there is one."""
-    cache = Cache(Path(job.cache))
-    if task.settings and task.train:
-        message = "" if status is Status.SUCCEEDED else status.value
-        cache.commit_training(Training(task.training, status, message, (), cost(Phase.TRAIN, 5.0)), save)
-        if task.until and status is Status.SUCCEEDED:
-            cache.commit_training(Training(state_id(task.training), status, "", (), None), save)
-    if task.prompts and status is Status.SUCCEEDED:
-        answers = tuple(Answer(p.key, f"to {p.messages[-1].content}", 2, False) for p in task.prompts)
-        costs = (cost(Phase.ANSWER_AFTER if task.settings else Phase.ANSWER_BEFORE, 2.0),)
-        cache.commit_answers(task.training, AnswerPass(answers, costs))
 
 
 @dataclass(frozen=True)

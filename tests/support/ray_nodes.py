@@ -19,6 +19,8 @@ from harness.core.model import ModelRef
 
 _STORE = str(100 * 2**20)
 """Bytes of a node's object store; Ray's minimum is 75 MB."""
+_LIMIT = 240
+"""Seconds in which a node starts, even on a busy machine."""
 _ROOT = Path(__file__).parents[2]
 
 
@@ -29,11 +31,11 @@ def no_model(name: str) -> ModelRef:
 
 @dataclass
 class RayNodes:
-    """A head without cores, on 127.0.0.1, and nodes with one core each, from 127.0.0.2 on."""
+    """A head without cores, on 127.0.0.1, and nodes from 127.0.0.2 on, with one core and two GPUs that do not exist."""
 
     folder: Path
     port: int
-    started: dict[int, list[psutil.Process]] = field(default_factory=dict)
+    started: set[int] = field(default_factory=set)
 
     @property
     def address(self) -> str:
@@ -45,34 +47,37 @@ class RayNodes:
         """A folder that all nodes and the tests see."""
         return self.folder / "meeting"
 
-    def start(self, number: int) -> None:
-        """Start a node; 1 is the head."""
+    def start(self, *numbers: int) -> None:
+        """Start nodes at the same time; 1 is the head."""
+        starting = [self._start(number) for number in numbers]
+        self.started.update(numbers)
+        for process in starting:
+            assert process.wait(timeout=_LIMIT + 60) == 0
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
         place, ip = self.folder / str(number), f"127.0.0.{number}"
         head = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
-        how = head if number == 1 else [f"--address={self.address}", "--num-cpus=1"]
+        how = head if number == 1 else [f"--address={self.address}", "--num-cpus=1", "--num-gpus=2"]
+        light = ["--include-log-monitor=false", "--no-monitor", "--disable-usage-stats"]  # else they take seconds
         program = Path(sys.executable).with_name("ray")
-        command = [str(program), "start", *how, f"--node-ip-address={ip}", f"--object-store-memory={_STORE}"]
-        before = set(psutil.pids())
-        subprocess.run(
-            [*command, f"--temp-dir={place}", "--disable-usage-stats"], check=True, stdout=subprocess.DEVNULL,
-            env=self._environment(place), timeout=120,
-        )  # fmt: skip
-        self.started[number] = [psutil.Process(pid) for pid in set(psutil.pids()) - before if self._is_ours(pid)]
+        command = [str(program), "start", *how, *light, f"--node-ip-address={ip}", f"--object-store-memory={_STORE}"]
+        return subprocess.Popen(
+            [*command, f"--temp-dir={place}"], stdout=subprocess.DEVNULL, env=self._environment(place)
+        )
 
     def kill(self, number: int) -> None:
         """Kill all processes of a node, as if its machine had lost power."""
-        for process in self.started.pop(number):
+        self.started.remove(number)
+        for each in self._processes(number):
             with suppress(psutil.Error):
-                for each in (process, *process.children(recursive=True)):
-                    with suppress(psutil.Error):
-                        each.kill()
+                each.kill()
 
     def running(self, module: str) -> int:
         """Return the number of a node on which a process of this Python module runs; 0 if there is none."""
-        for number, processes in self.started.items():
-            for process in processes:
+        for number in sorted(self.started):
+            for each in self._processes(number):
                 with suppress(psutil.Error):
-                    if any(module in each.cmdline() for each in process.children(recursive=True)):
+                    if module in each.cmdline():
                         return number
         return 0
 
@@ -81,18 +86,22 @@ class RayNodes:
         for number in sorted(self.started, reverse=True):
             self.kill(number)
 
-    def _is_ours(self, pid: int) -> bool:
-        try:
-            return str(self.folder) in " ".join(psutil.Process(pid).cmdline())
-        except psutil.Error:
-            return False
+    def _processes(self, number: int) -> list[psutil.Process]:
+        """Return the processes of a node: those whose command names its folder, and what they have started."""
+        found: dict[int, psutil.Process] = {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if any(f"{self.folder / str(number)}/" in f"{word}/" for word in process.cmdline()):
+                    found |= {each.pid: each for each in (process, *process.children(recursive=True))}
+        return list(found.values())
 
     def _environment(self, place: Path) -> dict[str, str]:
         (place / "cache").mkdir(parents=True, exist_ok=True)
         self.meeting.mkdir(exist_ok=True)
         paths = os.pathsep.join((str(_ROOT), os.environ.get("PYTHONPATH", "")))
         own = {"XDG_CACHE_HOME": str(place / "cache"), "HARNESS_TEST_FOLDER": str(self.meeting), "PYTHONPATH": paths}
-        return os.environ | own | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
+        ray = {"RAY_raylet_start_wait_time_s": str(_LIMIT), "RAY_prestart_worker_first_driver": "0"}
+        return os.environ | own | ray | {"RAY_enable_worker_prestart": "0"}
 
 
 @contextmanager
@@ -104,8 +113,8 @@ def three_nodes() -> Iterator[RayNodes]:
     # Paths of sockets in this folder must be short.
     nodes = RayNodes(Path(f"/tmp/hray{os.getpid()}-{int(time.time()) % 1000}"), port)
     try:
-        for number in (1, 2, 3):
-            nodes.start(number)
+        nodes.start(1)
+        nodes.start(2, 3)
         yield nodes
     finally:
         nodes.stop()

@@ -15,9 +15,10 @@ from harness.core.regression import Decision, Policy
 from harness.core.run_results import Results
 from harness.report import render
 from harness.storage.runs import RunStore
+from tests.support.made_results import machine
 from tests.support.parsed_html import Element, parse
 from tests.support.run_pairs import SEEDS
-from tests.support.synthetic_runs import machine, results
+from tests.support.synthetic_runs import results
 
 LOST = {"learn 0": SEEDS, "learn 1": SEEDS, "learn 2": SEEDS}
 

@@ -8,7 +8,8 @@ from typing import Any
 from harness.core.answers import Answer, Likelihood
 from harness.core.measurement import Phase
 from harness.storage.cache import AnswerPass
-from tests.support.synthetic_runs import HOSTILE, cost, variants
+from tests.support.made_results import cost
+from tests.support.synthetic_runs import HOSTILE, variants
 
 HARD = (*HOSTILE, "a line\u2028a paragraph\u2029a next line\x85a return\r\nand \\ \" ' \x7f\ufeff\uffff", "")
 """Texts that are hard to store and to display."""

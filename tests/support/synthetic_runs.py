@@ -12,7 +12,7 @@ from harness.core.answers import Answer
 from harness.core.engines import Engine
 from harness.core.formats import FORMAT
 from harness.core.machine import Machine, Provenance
-from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
+from harness.core.measurement import Phase, PhaseCost
 from harness.core.model import ModelRef
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
@@ -20,9 +20,8 @@ from harness.core.scores import Check, Score
 from harness.core.settings import Axis, Plan, Settings, Trial, Variant
 from harness.core.suite import Assertion, Case, Example, Message, Role, Split, Suite
 from harness.core.training_outcome import Status, Step, Training
-from harness.core.units import DeviceKind, Unit
+from tests.support.made_results import MIB, cost, machine
 
-MIB = 1 << 20
 HOSTILE = (
     "</script><img src=x onerror=alert(1)>",
     "\u202eright to left\u2066 marks \u05e9\u05dc\u05d5\u05dd",
@@ -67,13 +66,6 @@ class MoreSettings(Settings):
     ] = 0.0
 
 
-def machine(kind: str = "cpu", basis: Basis = Basis.MEASURED) -> Machine:
-    if kind == "cpu":
-        return Machine(DeviceKind.CPU, "Example CPU 2.0 GHz", "float32", threads=2)
-    cap = int(14.2 * (1 << 30)) if basis is Basis.EMULATED else None
-    return Machine(DeviceKind.CUDA, "NVIDIA H200" if cap else "Tesla T4", "float16", basis, cap)
-
-
 def manifest(
     suite: Suite,
     variants: Sequence[Variant],
@@ -97,16 +89,6 @@ def manifest(
     )  # fmt: skip
     plan = Plan("quick", tuple(variants), tuple(seeds), trials)
     return RunManifest(FORMAT, suite, plan, model, Engine.REFERENCE, (100, 101), facts, "feedface" * 8)
-
-
-def cost(phase: Phase, seconds: float, on: Machine | None = None, peak: int = 900 * MIB) -> PhaseCost:
-    where = on or machine()
-
-    def figure(value: float, unit: Unit) -> Measurement:
-        return Measurement(value, unit, where.basis, where.device)
-
-    gpu = figure(peak, Unit.BYTES) if where.kind == "cuda" else None
-    return PhaseCost(phase, figure(seconds, Unit.SECONDS), int(seconds * 500), figure(peak, Unit.BYTES), gpu, gpu, gpu)
 
 
 def training(

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from harness.engine.generation.drafts import agreed, draft_likelihoods, draft_of
 from harness.engine.generation.log_probabilities import Evaluated, evaluate_all, texts_of
 from harness.engine.generation.sampling import choose, generator_of
 from harness.engine.loading import Base, dequantised
+from harness.engine.pointwise import fused_pointwise
 from harness.engine.tokenization import Row, render
 from harness.engine.trainers.fused.layout import PassRow
 from harness.engine.trainers.fused.stack import Adapter, Stack
@@ -157,7 +158,11 @@ def answer_requests(
     The batch has at most `rows` rows; if it does not fit in the GPU's memory, their number is halved.
     """
     graphs = CudaGraphs(capture) if base.machine.kind is DeviceKind.CUDA or capture is not cuda_graph else None
-    with dequantised(base), _stacked(base, requests, rows, graphs=graphs is not None) as (stack, positions):
+    with (
+        dequantised(base),
+        fused_pointwise(base),
+        _stacked(base, requests, rows, graphs=graphs is not None) as (stack, positions),
+    ):
         slots = [
             _slot(base, request.name, position, prompt, decoding)
             for request, position in zip(requests, positions, strict=True)
@@ -169,7 +174,7 @@ def answer_requests(
         wanted = {request.name: request.prompts for request in requests}
         for name in [name for name, count in left.items() if not count]:
             yield name, []
-        for slot in _Batch(base, stack, decoding, rows, join_tokens, graphs).complete(slots):
+        for slot in _Batch(base, stack, decoding, rows, join_tokens, graphs).complete(_side_by_side(slots)):
             answers = done[slot.request]
             finished = finish(base.tokenizer, slot.tokens, _ends(base), decoding)
             given = evaluated.get((slot.request, slot.prompt.key), Evaluated())
@@ -179,6 +184,12 @@ def answer_requests(
             progress(slot.request, len(answers))
             if len(answers) == left[slot.request]:
                 yield slot.request, [answers[prompt.key] for prompt in wanted[slot.request]]
+
+
+def _side_by_side(slots: Sequence[_Slot]) -> list[_Slot]:
+    """Return every request's first slot, then every second one, and so on, so that adapters have few padding rows."""
+    own = [list(some) for _, some in groupby(slots, key=lambda slot: slot.request)]
+    return [slot for same in zip_longest(*own) for slot in same if slot]
 
 
 def _ends(base: Base) -> set[int]:
@@ -318,7 +329,8 @@ class _Batch:
             if not self._slots:
                 self._open(waiting)
             count = max(1, min(room, self._join_tokens // len(waiting[0].given)))
-            ended = self._join([slot.begin(self._decoding) for slot in waiting[:count]])
+            joining = sorted(waiting[:count], key=lambda slot: slot.adapter)
+            ended = self._join([slot.begin(self._decoding) for slot in joining])
             # Only now are they no longer waiting: if `_join` runs out of memory, they must still be in the list.
             del waiting[:count]
             return ended
@@ -437,14 +449,14 @@ class _Batch:
         scores = self._next_logits(reach)[:, -1].float()
         active = self._active
         taken, logs = choose(scores, self._decoding.temperature, _generators(self._slots))
-        for slot, token, log in zip(self._slots, taken.tolist(), logs.tolist(), strict=True):
-            if not slot.ended:
-                self._append(slot, token, log)
         # The tensors stay the same: a CUDA graph reads them.
         self._last.copy_(taken[:, None])
         self._positions.add_(1)
         # Rows that have ended may write to the last column again and again: their output is discarded.
         self._columns.add_(1).clamp_(max=self._places.columns - 1)
+        for slot, token, log in zip(self._slots, taken.tolist(), logs.tolist(), strict=True):
+            if not slot.ended:
+                self._append(slot, token, log)
         return [slot for slot in active if slot.ended]
 
     def _next_logits(self, reach: int) -> torch.Tensor:

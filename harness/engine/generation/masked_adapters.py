@@ -7,16 +7,20 @@ Importing this Python module imports torch, so import it only inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.engine.matrices import product
 from harness.engine.trainers.fused.layout import PassRow
 from harness.engine.trainers.fused.stack import Adapter
+from harness.engine.trainers.fused.vectors import pairs_of, shapes_of, size_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from harness.engine.trainers.fused.layer import Pair
 
 
 class MaskedAdapters:
@@ -27,34 +31,28 @@ class MaskedAdapters:
         self._model, self._slots = model, torch.full((rows,), -1, device=model.device)
         self._masks: dict[tuple[int, ...], _Mask] = {}
         self._layers: dict[str, _MaskedLinear] = {}
-        self._finite: list[torch.Tensor] = []
+        moved, finite = zip(*(_moved(adapter, self._slots.device, model.dtype) for adapter in adapters), strict=True)
+        self.finite = bool(torch.stack(finite).all())
+        """Whether all weights are finite."""
         names = {name for adapter in adapters for name in adapter.weights}
         try:
             for name in [name for name, _ in model.named_modules() if name in names]:
-                layer = self._layer(model.get_submodule(name), name, adapters)
+                layer = self._layer(
+                    model.get_submodule(name), {s: own[name] for s, own in enumerate(moved) if name in own}
+                )
                 self._layers[name] = layer
                 model.set_submodule(name, layer)
         except BaseException:
             self.remove()  # the caller has nothing that it could remove
             raise
 
-    def _layer(self, module: Any, name: str, adapters: Sequence[Adapter]) -> _MaskedLinear:
-        own = {slot: adapter for slot, adapter in enumerate(adapters) if name in adapter.weights}
-        device, dtype = self._model.device, self._model.dtype
-        slots = tuple(slot for slot, adapter in own.items() for _ in range(len(adapter.weights[name][0])))
+    def _layer(self, module: Any, pairs: Mapping[int, Pair]) -> _MaskedLinear:
+        """Wrap a module; `pairs` has the matrices of each adapter that it has weights for, by position."""
+        slots = tuple(slot for slot, (a, _) in pairs.items() for _ in range(len(a)))
         if slots not in self._masks:
             self._masks[slots] = _Mask(slots, self._slots)
-        pairs = [[half.to(device) for half in adapter.weights[name]] for adapter in own.values()]
-        a = torch.cat([half.to(dtype) for half, _ in pairs])
-        scalings = [adapter.scaling[name] for adapter in own.values()]
-        b = torch.cat([(half * scaling).to(dtype) for (_, half), scaling in zip(pairs, scalings, strict=True)], dim=1)
-        self._finite += [a.isfinite().all(), b.isfinite().all()]
+        a, b = torch.cat([a for a, _ in pairs.values()]), torch.cat([b for _, b in pairs.values()], dim=1)
         return _MaskedLinear(module, a, b.T.contiguous(), self._masks[slots])
-
-    @property
-    def finite(self) -> bool:
-        """Whether all weights are finite."""
-        return bool(torch.stack(self._finite).all())
 
     def remove(self) -> None:
         """Unwrap every module of the base."""
@@ -96,10 +94,25 @@ class _MaskedLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `x`, (rows, tokens, in), to (rows, tokens, out)."""
-        result: torch.Tensor = self.base_layer(x)
+        result = product(self.base_layer, x)
         inner = self._mask(torch.nn.functional.linear(x.to(self._a.dtype), self._a))
         flat = torch.addmm(result.flatten(0, 1).to(inner.dtype), inner.flatten(0, 1), self._b)
         return flat.view(result.shape).to(result.dtype)
+
+
+def _moved(adapter: Adapter, device: torch.device, dtype: torch.dtype) -> tuple[dict[str, Pair], torch.Tensor]:
+    """Return `A` and the scaled `B` of an adapter's modules on a device, and whether all of them are finite.
+
+    All are moved at once: hundreds of small copies from main memory take many times longer.
+    """
+    shapes = shapes_of(adapter.weights)
+    vector = torch.empty(size_of(shapes), dtype=dtype, pin_memory=device.type == "cuda")
+    for name, (a, b) in pairs_of(vector, shapes).items():
+        given_a, given_b = adapter.weights[name]
+        a.copy_(given_a)
+        b.copy_(given_b * adapter.scaling[name])
+    vector = vector.to(device, non_blocking=True)
+    return pairs_of(vector, shapes), vector.isfinite().all()
 
 
 def masked(model: PreTrainedModel, adapters: Sequence[Adapter], rows: int) -> MaskedAdapters | None:

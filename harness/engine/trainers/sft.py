@@ -326,11 +326,15 @@ class TrainingLog:
 
     def check_end(self, model: Trainable) -> None:
         """Detect divergence that no step shows: weights that are not finite, or a training with only skipped steps."""
+        import torch
+
         if not self.diverged and self._skipped == len(self.steps):
             self.diverged = f"the gradient norm was not finite in any of {self._skipped} steps"
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and not self.diverged and not parameter.isfinite().all():
-                self.diverged = f"{name} is not finite after training"
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        # One number for all, as Python waits for the GPU to read it.
+        if not self.diverged and not torch.nn.utils.get_total_norm(list(trained.values()), math.inf).isfinite():
+            name = next(name for name, parameter in trained.items() if not parameter.isfinite().all())
+            self.diverged = f"{name} is not finite after training"
 
 
 def check_gradients(model: Trainable) -> None:
@@ -451,5 +455,8 @@ def sft_arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFT
         logging_strategy="steps",
         save_strategy="no",
         report_to="none",
+        # TRL would add a loss that balances the routers of a mixture of experts, over all tokens. The routers are
+        # frozen, so only the adapters would change for it.
+        router_aux_loss_coef=0.0,
         disable_tqdm=True,
     )

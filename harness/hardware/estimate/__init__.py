@@ -23,13 +23,19 @@ from harness.core.device_profiles import SPEEDS, Speed
 from harness.core.settings import Settings
 from harness.hardware.estimate.batches import Batches, batches, updates
 from harness.hardware.estimate.memory import Coefficients, Memory, Moment, memory
-from harness.hardware.estimate.speed import answering_seconds, fit_speeds, training_seconds
+from harness.hardware.estimate.speed import (
+    answering_seconds,
+    fit_speeds,
+    mixed_answering_seconds,
+    pass_seconds,
+    training_seconds,
+)
 from harness.models.architecture import ModelShape, shape_of
 
 __all__ = [
     "SETUP", "Batches", "Coefficients", "Fit", "Memory", "ModelShape", "Moment", "Prediction", "Range",
-    "answering_seconds", "batches", "coefficients", "fit", "fit_speeds", "memory", "predict", "reserved",
-    "shape_of", "training_seconds", "updates",
+    "answering_seconds", "batches", "coefficients", "fit", "fit_speeds", "memory", "mixed_answering_seconds",
+    "pass_seconds", "predict", "reserved", "shape_of", "training_seconds", "updates",
 ]  # fmt: skip
 
 

@@ -17,7 +17,9 @@ PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
 """Number of padded tokens for which every forward and backward pass has room, by device kind."""
 _LARGEST = 4
 """A pass on a GPU has at most so many times `PASS_TOKENS`."""
-_ACTIVATIONS = 0.3
+_GRAIN = 1024
+"""The number of tokens of a pass with more than `PASS_TOKENS` is a multiple of this."""
+_ACTIVATIONS = 0.4
 """Share of free memory that the activations of a pass with more than `PASS_TOKENS` tokens may take."""
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
@@ -48,7 +50,8 @@ class SharedPass:
         one = PASS_TOKENS[self.kind]
         if self.kind is DeviceKind.CPU:
             return one
-        return one * max(1, min(_LARGEST, int(_ACTIVATIONS * self.free / self._activations(one))))
+        fitting = int(_ACTIVATIONS * self.free / self._activations(_GRAIN)) * _GRAIN
+        return max(one, min(_LARGEST * one, fitting))
 
     def trials(self, weights: int, optimizer: str) -> int:
         """Return how many trials with adapters of `weights` weights fit into memory together, at least one."""
@@ -77,9 +80,18 @@ def trials_together(shape: ModelShape, settings: Settings, kind: DeviceKind, cap
     Raises:
         ModelError: one of the target modules is not a module of the model.
     """
-    itemsize = HALF if kind is DeviceKind.CUDA else FULL
-    matrices = NF4 if settings.quantization is Quantization.NF4 else itemsize
-    tables = TABLES * shape.layers * len(shape.linears()) if settings.quantization is Quantization.NF4 else 0
-    base = shape.quantised * matrices + tables + itemsize * (shape.embedded + shape.others)
-    known = SharedPass(kind, itemsize, shape.hidden, shape.intermediate, shape.layers, capacity - base)
+    known = _shared_pass(shape, settings.quantization, kind, capacity)
     return known.trials(shape.trainable(settings.rank, settings.target_modules), settings.optimizer)
+
+
+def pass_tokens(shape: ModelShape, quantization: Quantization, kind: DeviceKind, capacity: float) -> int:
+    """Return the largest number of padded tokens of a forward pass that trials share."""
+    return _shared_pass(shape, quantization, kind, capacity).tokens
+
+
+def _shared_pass(shape: ModelShape, quantization: Quantization, kind: DeviceKind, capacity: float) -> SharedPass:
+    itemsize = HALF if kind is DeviceKind.CUDA else FULL
+    matrices = NF4 if quantization is Quantization.NF4 else itemsize
+    tables = TABLES * shape.layers * len(shape.linears()) if quantization is Quantization.NF4 else 0
+    base = shape.quantised * matrices + tables + itemsize * (shape.embedded + shape.others)
+    return SharedPass(kind, itemsize, shape.hidden, shape.intermediate, shape.layers, capacity - base)

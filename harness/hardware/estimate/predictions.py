@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.core.conversations import with_system_prompt
@@ -19,7 +22,8 @@ from harness.core.suite import Example, Message, Split, Suite
 from harness.core.units import DeviceKind
 from harness.core.wording import one
 from harness.hardware import estimate
-from harness.hardware.estimate import Fit, ModelShape, Prediction, Range
+from harness.hardware.estimate import Batches, Fit, ModelShape, Prediction, Range
+from harness.hardware.estimate.passes import pass_tokens
 from harness.hardware.gpu import Gpu, gpu
 from harness.models.foreign_files import read_object
 from harness.models.hub import Hub
@@ -233,6 +237,43 @@ def relative_costs(workload: Workload, trials: Iterable[Trial]) -> dict[str, flo
     t4 = TargetGpu("any", 0, SPEEDS)
     seconds = {trial.id: predict_trial(workload, trial.settings, t4).seconds.high for trial in trials}
     return {trial: high - estimate.SETUP.high for trial, high in seconds.items()}
+
+
+def grid_seconds(
+    workload: Workload,
+    passes: Sequence[Sequence[Trial]],
+    answers: int,
+    target: TargetGpu,
+    shares: Mapping[str, float] = MappingProxyType({}),
+) -> Range:
+    """Predict the seconds of a worker that runs passes of trials and gives this number of answers, models together.
+
+    `shares` has the share of its epochs that a variant is trained, by id; without one, it is trained to its end. An
+    answer is taken to be as long as those of the suite's training rows in the mean. The time to start the worker is
+    that of a setup, and each pass has the least setup.
+
+    Raises:
+        ModelError: one of the target modules is not a module of the model.
+    """
+    supervised = workload.lengths.supervised
+    mean = min(workload.new_tokens, sum(supervised) / max(1, len(supervised)))
+    found = []
+    for speed, start in zip(target.speeds or SPEEDS, (estimate.SETUP.low, estimate.SETUP.high), strict=True):
+        seconds = start + estimate.mixed_answering_seconds(workload.shape, answers, mean, speed)
+        for some in passes:
+            quantization = some[0].settings.quantization
+            room = pass_tokens(workload.shape, quantization, DeviceKind.CUDA, target.capacity)
+            made = [_part_of(workload, trial.settings, shares.get(trial.variant, 1.0)) for trial in some]
+            seconds += estimate.SETUP.low + estimate.pass_seconds(workload.shape, made, room, speed)
+        found.append(seconds)
+    return Range(*found)
+
+
+@cache
+def _part_of(workload: Workload, settings: Settings, share: float) -> Batches:
+    made = estimate.batches(settings, workload.tokens(settings), workload.supervised(settings))
+    updates, forwards = (math.ceil(share * each) for each in (made.updates, made.forwards))
+    return replace(made, updates=updates, forwards=forwards, tokens=share * made.tokens)
 
 
 def total_seconds(predictions: Iterable[Prediction]) -> Range:

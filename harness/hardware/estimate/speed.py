@@ -16,6 +16,10 @@ matrix once."""
 ANSWER_BATCH = 16
 """Number of prompts in a generation batch on a GPU (harness.runner.jobs)."""
 
+MIXED_ROWS = 128
+"""Number of prompts that are answered at a time if several adapters answer together
+(harness.engine.generation.continuous_batching)."""
+
 
 def training_seconds(shape: ModelShape, made: Batches, speed: Speed) -> float:
     """Return the seconds of a training: updates, kernel launches, dequantisation and matrix products.
@@ -29,6 +33,18 @@ def training_seconds(shape: ModelShape, made: Batches, speed: Speed) -> float:
     return made.updates * speed.update + made.forwards * batch + products
 
 
+def pass_seconds(shape: ModelShape, trials: Sequence[Batches], room: int, speed: Speed) -> float:
+    """Return the seconds of a pass: trainings that share each pass over the base model.
+
+    They share updates, kernel launches and dequantisation, and each adds its own matrix products. `room` is the largest
+    number of padded tokens of a forward pass; if the batches of all trials have more, they take several.
+    """
+    forwards = max(max(made.forwards for made in trials), -(-sum(made.tokens for made in trials) // room))
+    batch = PASSES * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
+    products = sum(made.tokens * _per_token(shape, made.longest) for made in trials) / speed.flops
+    return max(made.updates for made in trials) * speed.update + forwards * batch + products
+
+
 def _per_token(shape: ModelShape, length: int) -> float:
     """Return the floating-point operations to train on one token of a row of `length` tokens."""
     attention = 4 * shape.layers * length * shape.heads * shape.head_dim
@@ -39,6 +55,16 @@ def answering_seconds(shape: ModelShape, prompts: int, new_tokens: int, speed: S
     """Return the seconds to answer prompts. Every new token of a batch takes one forward pass through all layers."""
     generation_batches = -(-prompts // ANSWER_BATCH)
     return generation_batches * new_tokens * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
+
+
+def mixed_answering_seconds(shape: ModelShape, answers: int, tokens: float, speed: Speed) -> float:
+    """Return the seconds to answer with several adapters in one batch, which has new prompts as soon as answers end.
+
+    `tokens` is the mean number of tokens of an answer. Each is multiplied by the base's matrices and the head.
+    """
+    steps = max(answers / MIXED_ROWS, 1) * tokens
+    products = 2 * (shape.quantised + shape.vocabulary * shape.hidden) * answers * tokens / speed.flops
+    return steps * (shape.layers * speed.launch + shape.quantised * speed.dequantise) + products
 
 
 def fit_speeds(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> tuple[Speed, float]:

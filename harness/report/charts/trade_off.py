@@ -33,11 +33,11 @@ from harness.report.charts.drawing import (  # fmt: skip
     svg,
 )
 from harness.report.charts.learned_lost import MANY
+from harness.report.charts.trade_off_points import BEST, ELIGIBLE, NOT_ELIGIBLE, Point, front, words
 from harness.report.clusters import clustered
 from harness.report.formatting import ABSENT, ALLOCATOR, counts, parameters, percent, status
-from harness.report.pass_rates import ScoresByRole, Span
+from harness.report.pass_rates import ScoresByRole
 
-BEST, ELIGIBLE, NOT_ELIGIBLE = "Best", "Eligible", "Not eligible"
 NEAR = 0.5
 """The limit of the memory axis is drawn if a training needs at least this share of it."""
 MARK = 6
@@ -49,37 +49,6 @@ SHAPES = {
     Basis.EMULATED: "diamond",
     Basis.PREDICTED: "square",
 }
-
-
-@dataclass(frozen=True)
-class Point:
-    """One variant on a chart. `quality` is its pass rate in percent, or None if the variant did not finish."""
-
-    number: int
-    name: str
-    cost: float | None
-    """The value on the cost axis; None if the cost is unknown."""
-    shown_cost: str
-    quality: float | None
-    shown_quality: str
-    kind: str
-    status: Status
-    span: Span | None = None
-    basis: Basis = Basis.MEASURED
-    device: str = ""
-    probes: str = ""
-    """The probes from which the cost was estimated; empty if the whole training was measured."""
-
-    @property
-    def source(self) -> str:
-        """The basis of the cost in words."""
-        return (
-            f"estimated from {self.probes}" if self.probes and self.basis is not Basis.PREDICTED else self.basis.value
-        )
-
-    @property
-    def eligible(self) -> bool:
-        return self.kind in (BEST, ELIGIBLE)
 
 
 @dataclass(frozen=True)
@@ -208,8 +177,7 @@ def _chart(results: Results, axis: Axis, scores: ScoresByRole) -> Chart:
         title=f"Pass rate on {objective} cases against {axis.against}",
         description=(
             f"One mark per variant, with its 95% interval{grouped}. Higher is better; further left is cheaper. "
-            f"The dashed line is the {model} ({percent(base)}). {_front_words(points)} {_stopped_words(points)}"
-            f"{_probe_words(points)}{axis.note}"
+            f"The dashed line is the {model} ({percent(base)}). {words(points, axis.against)} {axis.note}"
         ).strip(),
         svg=svg(_spec(points, axis, axis.title, height, WIDE), axis.id),
         narrow=svg(_spec(points, axis, axis.short, height, NARROW), f"{axis.id}-narrow"),
@@ -247,40 +215,6 @@ def _point(
         own.span if own and value is not None else None, Basis.PREDICTED if any(variant.predicted) else source,
         cost.device, cost.probes,
     )  # fmt: skip
-
-
-def front(points: Sequence[Point]) -> list[list[Point]]:
-    """Return one Pareto front per basis and device.
-
-    It has the eligible variants with a higher pass rate than every cheaper eligible variant, in order of cost.
-    """
-    found = []
-    for source in dict.fromkeys((p.basis, p.device) for p in points):
-        known = [p for p in points if (p.basis, p.device) == source and p.eligible and p.quality is not None and p.cost]
-        best, line = -1.0, []
-        for point in sorted(known, key=lambda p: (p.cost or 0.0, -(p.quality or 0.0))):
-            if point.quality is not None and point.quality > best:
-                best = point.quality
-                line.append(point)
-        found.append(line)
-    return [line for line in found if line]
-
-
-def _front_words(points: Sequence[Point]) -> str:
-    lines = front(points)
-    if not lines:
-        return "No variant is eligible, so there is no Pareto front."
-    names = [", ".join(p.name for p in line) for line in lines]
-    return f"The stepped line is the Pareto front of the eligible variants: {'; '.join(names)}."
-
-
-def _stopped_words(points: Sequence[Point]) -> str:
-    return "Variants that did not finish are drawn below the chart. " if any(p.quality is None for p in points) else ""
-
-
-def _probe_words(points: Sequence[Point]) -> str:
-    found = any(p.probes for p in points)
-    return "Costs are estimates for training each variant alone, from short probes. " if found else ""
 
 
 # --- drawing -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from harness.core.device_profiles import Profile
 from harness.core.errors import UsageError
 from harness.core.executors import ExecutorName
 from harness.runner.executors.processes import Processes
-from harness.runner.executors.protocol import Executor
+from harness.runner.executors.protocol import ONLY, Executor
 from harness.runner.executors.ray_cluster import RayCluster
 from harness.runner.executors.slurm_cluster import Slurm, SlurmCluster
 from harness.runner.executors.slurm_options import slurm_options
@@ -36,7 +36,8 @@ def executor_for(
     if slurm and chosen is not ExecutorName.SLURM:
         raise UsageError(f"--slurm-{slurm[0]}: this run does not use Slurm", remedy="Pass --executor slurm, too.")
     if chosen is ExecutorName.LOCAL:
-        return Processes(show, at=local_places(profile, chosen=gpus, workers=workers))
+        places = local_places(profile, chosen=gpus, workers=workers)
+        return Processes(show, at=places, divisible=workers is None and places == (ONLY,))
     for option, value in (("--gpus", gpus), ("--workers", workers)):
         if value is not None:
             remedy = f"Leave {option} out: a run uses the nodes that the cluster gives it."

@@ -39,8 +39,10 @@ _KINDS = ("trainings", "answers")
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of what a node sends: an event, more of the worker's log, or a part of a file of its cache."""
+    """A part of what a node sends: its name, an event, more of the worker's log, or a part of a file of its cache."""
 
+    node: str = ""
+    """The name of the node, which comes first."""
     event: str = ""
     """An event as a line of JSON."""
     log: bytes = b""
@@ -96,20 +98,32 @@ def run_on_node(given: NodeJob, node: str) -> Generator[Piece]:
 
     Messages about failures name the `node`.
     """
+    yield Piece(node=node)
     with _job_folder() as folder:
-        try:
-            path = _prepare(given, folder)
-        except HarnessError as error:
-            yield Piece(event=encode_line(Event(EventKind.REFUSED, message=f"node {node}: {error}")))
-            return
-        until = None if given.left is None else time.monotonic() + given.left
-        executor = Processes(command=programs.module(given.module))
-        log, sent = path.with_suffix(".log"), _Sent(folder / "cache", set(given.files))
+        end = yield from _work(given, folder, node)
+    yield Piece(event=encode_line(end))  # after the cleaning, because the driver may then end this process
+
+
+def _work(given: NodeJob, folder: Path, node: str) -> Generator[Piece, None, Event]:
+    """Run a job in a folder on this node; yield what it sends before its end, and return the event of its end."""
+    try:
+        path = _prepare(given, folder)
+    except HarnessError as error:
+        return Event(EventKind.REFUSED, message=f"node {node}: {error}")
+    until = None if given.left is None else time.monotonic() + given.left
+    executor, end = Processes(command=programs.module(given.module)), Event(EventKind.ENDED)
+    log, sent = path.with_suffix(".log"), _Sent(folder / "cache", set(given.files))
+    try:
         for event in executor.run(path, log, timeout=given.timeout, until=until, stop=threading.Event()):
             yield from sent.pieces()
             if log.is_file():
                 yield from sent.log(log)
-            yield Piece(event=encode_line(located(event, f"node {node}")))
+            end = located(event, f"node {node}")
+            if end.kind is not EventKind.ENDED:
+                yield Piece(event=encode_line(end))
+    finally:
+        executor.close()
+    return end
 
 
 def _keep_bases(made: Path) -> None:
@@ -205,6 +219,8 @@ class Receiver:
     """Puts what a node sends into the driver's cache and log."""
 
     def __init__(self, job: Job, log: Path) -> None:
+        self.node = ""
+        """The name of the node that works; empty until it has begun."""
         self._cache, self._log = Cache(Path(job.cache)), log
         self._staging = Cache(log.with_suffix(".incoming"))
         self._trained = {each for task in job.tasks if task.settings or task.attach for each in _keys(task)}
@@ -215,6 +231,7 @@ class Receiver:
 
     def receive(self, piece: Piece) -> Event | None:
         """Store a piece; return its event, if it has one."""
+        self.node = piece.node or self.node
         if piece.log:
             with self._log.open("ab") as file:
                 file.write(piece.log)

@@ -12,17 +12,20 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from pydantic import ValidationError
 
 from harness.core import programs
-from harness.core.job import OTHER_BASE, STAY, Event, EventKind, NextJob
+from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Instruction
 from harness.core.training_outcome import Status
 from harness.hardware.gpu import Gpu
 from harness.runner.executors.protocol import ONLY, Deadline, Executor, Place
+from harness.runner.places import cpu_places
 from harness.storage.files import writing
 from harness.storage.records import decode_line, encode_line
 
@@ -36,14 +39,25 @@ _POLL_INTERVAL = 0.5
 class Processes(Executor):
     """Starts `command JOB --stay` in a child process. `show` is called with new text of the worker's log.
 
-    A worker that has done its job is kept for the next job of its place, which can then use the loaded base model.
+    A worker that has done its job is kept for the next job of its place, which can then use the loaded base model. It
+    is kept until `close`, so that the confirmation has the worker of the grid.
     """
 
     show: Callable[[str], None] | None = None
     command: Sequence[str] = WORKER
     at: tuple[Place, ...] = (ONLY,)
+    divisible: bool = False
+    """Whether the number of workers is still to be chosen."""
     _kept: dict[str, _Child] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Workers without a job, by the names of their places. Each place has a thread of its own."""
+    _busy: dict[str, _Child] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Workers with a job, by the names of their places."""
+    _sharing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    _starting: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 1), init=False, repr=False, compare=False
+    )
+    """The thread that starts workers. The kernel ends a worker with the thread that started it, and those of places end
+    before the next job comes."""
     keeps_workers = True
 
     @property
@@ -54,6 +68,10 @@ class Processes(Executor):
     def gpu(self) -> Gpu | None:
         """Return the GPU of the first place."""
         return self.at[0].gpu()
+
+    def divided(self, workers: int) -> Executor:
+        """Return an executor with this many workers on the CPU, if the user has not chosen their number."""
+        return replace(self, at=cpu_places(workers), divisible=False) if self.divisible else self
 
     def run(
         self,
@@ -71,12 +89,14 @@ class Processes(Executor):
         with writing(log):
             log.open("wb").close()
         child, keep = self._reuse(job, log, place) or self._start(job, log, place), False
+        self._share(place, child)
         try:
             with _follow_log(log, self.show):
                 ended = yield from _events(child, limits)
                 if ended is None and child.process.wait() == OTHER_BASE:
                     child.end()
                     child = self._start(job, log, place)
+                    self._share(place, child)
                     ended = yield from _events(child, limits)
                 keep = ended is not None and ended.status is Status.SUCCEEDED
                 if ended is not None and not keep:
@@ -84,15 +104,29 @@ class Processes(Executor):
                 code = 0 if keep else child.process.wait()
             yield ended or _ended(code, log, _out_of_memory_kills() > kills)
         finally:
+            self._share(place, None)
             if keep:
                 self._kept[place.name] = child
             else:
                 child.end()
 
-    def close(self, place: Place = ONLY) -> None:
-        """End the place's worker, so that its memory is free."""
-        if child := self._kept.pop(place.name, None):
-            child.end()
+    def close(self) -> None:
+        """End the workers that wait for another job, so that their memory is free."""
+        while self._kept:
+            self._kept.popitem()[1].end()
+
+    def _share(self, place: Place, child: _Child | None) -> None:
+        """Note which worker has a job in this place, if any, and divide the cores among the workers with jobs."""
+        if not place.threads:
+            return
+        with self._sharing:
+            self._busy.pop(place.name, None)
+            if child:
+                self._busy[place.name] = child
+            threads = len(os.sched_getaffinity(0)) // max(1, len(self._busy))
+            for each in self._busy.values():
+                with contextlib.suppress(OSError, ValueError):  # the worker has ended, which `_events` finds out
+                    each.give(Instruction(threads=max(1, threads)))
 
     def _reuse(self, job: Path, log: Path, place: Place) -> _Child | None:
         """Give the job to the place's waiting worker; return None if there is none or it has ended."""
@@ -101,21 +135,22 @@ class Processes(Executor):
             return None
         with contextlib.suppress(OSError):
             if child.process.poll() is None:
-                child.give(NextJob(str(job), str(log)))
+                child.give(Instruction(str(job), str(log)))
                 return child
         child.end()
         return None
 
     def _start(self, job: Path, log: Path, place: Place) -> _Child:
         with writing(log), log.open("ab") as file:
-            process = programs.start(
+            process = self._starting.submit(
+                programs.start,
                 [*self.command, str(job), STAY],
                 stdin=subprocess.PIPE,  # stays open: a worker exits when its parent closes it or dies
                 stdout=subprocess.PIPE,
                 stderr=file,
                 changes={**_environment(), **place.variables},
                 start_new_session=True,  # so that Ctrl-C reaches only the parent, which then stops the worker
-            )
+            ).result()
         return _Child(process)
 
 
@@ -128,14 +163,14 @@ class _Child:
         """None follows the last line."""
         threading.Thread(target=_read_lines, args=(process.stdout, self.lines), daemon=True).start()
 
-    def give(self, further: NextJob) -> None:
-        """Give the waiting worker a further job.
+    def give(self, instruction: Instruction) -> None:
+        """Send the worker a further job, if it has none, or another number of threads.
 
         Raises:
             OSError: the worker has ended.
         """
         assert self.process.stdin is not None
-        self.process.stdin.write(encode_line(further).encode() + b"\n")
+        self.process.stdin.write(encode_line(instruction).encode() + b"\n")
         self.process.stdin.flush()
 
     def end(self) -> None:

@@ -38,7 +38,8 @@ ONLY = Place()
 class Executor:
     """Base class of executors. An executor runs jobs, at most one at a time in each of its places.
 
-    The caller runs each place in a thread of its own: `run` for one job after another, and then `close`.
+    The caller runs each place in a thread of its own, which calls `run` for one job after another. When no further jobs
+    follow, `close` is called.
     """
 
     keeps_workers: bool = False
@@ -52,6 +53,10 @@ class Executor:
     def gpu(self) -> Gpu | None:
         """Return the GPU of the places, which are all of one kind; None if there is none."""
         return gpu()
+
+    def divided(self, workers: int) -> Executor:  # noqa: ARG002 - the number of most executors' workers is fixed
+        """Return an executor with this many workers on the CPU, if the user has not chosen their number."""
+        return self
 
     def run(
         self,
@@ -72,8 +77,8 @@ class Executor:
         """
         raise NotImplementedError
 
-    def close(self, place: Place = ONLY) -> None:
-        """End what waits in this place for another job. To be called in the thread in which `run` was called."""
+    def close(self) -> None:
+        """End the workers that wait for another job, so that their memory is free."""
 
 
 def located(event: Event, where: str) -> Event:

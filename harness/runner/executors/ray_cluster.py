@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,15 +37,19 @@ from harness.runner.executors.node_jobs import (
     read_job,
     run_on_node,
 )
-from harness.runner.executors.protocol import ONLY, Executor, Place
+from harness.runner.executors.protocol import ONLY, Executor, Place, located
 
 _INSTALL = "In a checkout of the harness on every node, run: pip install '.[ray]'"
 _POLL_INTERVAL = 0.5
 """Seconds between two checks whether a job must be stopped."""
 _CONNECTING = 10.0
 """Seconds to wait for a connection to the cluster."""
+_ATTEMPTS = "2"
+"""How often Ray tries, each time for half a minute, to connect to a port where another program listens."""
 _PATIENCE = 60.0
 """Seconds to wait for a node's answer when a run begins."""
+_ENDING = 10.0
+"""Seconds to wait for the end of a task that has sent the end of its job."""
 
 
 def _on_ray_node(given: NodeJob) -> Generator[Piece]:
@@ -71,8 +75,7 @@ class RayCluster(Executor):
     def places(self) -> tuple[Place, ...]:
         """One place for each GPU of the cluster, or for each CPU core with `--profile cpu`."""
         _ = self._facts  # refuses nodes that differ
-        count = int(sum(node["Resources"].get(self._resource, 0) for node in self._nodes))
-        threads = 1 if self._resource == "CPU" else 0
+        count, threads = sum(int(each["Resources"][self._resource]) for each in self._nodes), max(1, self._cores)
         return tuple(Place("" if count == 1 else f"job {number}", threads=threads) for number in range(1, count + 1))
 
     def gpu(self) -> Gpu | None:
@@ -96,16 +99,20 @@ class RayCluster(Executor):
             yield from self._events(task, receiver, stop or threading.Event())
         finally:
             receiver.close()
-            with contextlib.suppress(Exception):  # the task may have ended, or the cluster may be gone
-                self._ray.cancel(task, force=True)
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                # Cancelling a task ends Ray's process, which else serves the next task: to start one takes seconds.
+                if not self._has_ended(task, 0):
+                    self._ray.cancel(task, force=True)
 
     def _events(self, task: Any, receiver: Receiver, stop: threading.Event) -> Generator[Event]:
         while not stop.is_set():
             piece = self._next(task)
             if isinstance(piece, Event):
-                yield piece
+                yield located(piece, f"node {receiver.node}" if receiver.node else "")
                 return
             event = receiver.receive(piece) if piece else None
+            if event and event.kind in (EventKind.ENDED, EventKind.REFUSED):
+                self._has_ended(task, _ENDING)
             if event:
                 yield event
                 if event.kind in (EventKind.ENDED, EventKind.REFUSED):
@@ -125,18 +132,23 @@ class RayCluster(Executor):
         except ray.exceptions.OutOfMemoryError as error:
             return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=first_line(error))
         except ray.exceptions.RayTaskError as error:
-            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the node failed: {first_line(error.cause)}")
+            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the job failed: {_cause(error)}")
         except ray.exceptions.RayError as error:
             message = f"a node disappeared: {first_line(error)}"
             return Event(EventKind.ENDED, status=Status.FAILED, message=message, lost=True)
         return found
+
+    def _has_ended(self, task: Any, patience: float) -> bool:
+        """Whether a task ends within `patience` seconds."""
+        ended, _ = self._ray.wait([task.completed()], timeout=patience, fetch_local=False)
+        return bool(ended)
 
     def _submit(self, job: Job, timeout: float | None, until: float | None) -> Any:
         root = Path(job.cache)
         files = {path.relative_to(root).as_posix(): pieces_of(path) for path in files_for(job)}
         left = None if until is None else until - time.monotonic()
         made = NodeJob(job, files, timeout, left, self.module, self.find)
-        resources = {"num_gpus": 1, "num_cpus": 0} if self._resource == "GPU" else {"num_cpus": 1}
+        resources = {"num_cpus": self._cores, "num_gpus": 1 if self._resource == "GPU" else 0}
         # The dispatcher repeats a job itself, without what came back already; Ray would repeat all of it.
         options = {"num_returns": "streaming", "max_retries": 0, "scheduling_strategy": "SPREAD", **resources}
         return self._ray.remote(_on_ray_node).options(**options).remote(made)
@@ -147,6 +159,7 @@ class RayCluster(Executor):
     def _ray(self) -> Any:
         """The module `ray`, connected to the cluster."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _ATTEMPTS)
         try:
             import ray
         except ImportError:
@@ -171,9 +184,16 @@ class RayCluster(Executor):
         """
         found = [each for each in self._ray.nodes() if each["Alive"] and each["Resources"].get(self._resource)]
         if not found:
-            remedy = "Start a node with `ray start --address=HEAD:6379`, or pass --profile cpu for a cluster of CPUs."
-            raise UsageError("--executor ray: the cluster has no node with a GPU or CPU", remedy=remedy)
+            remedy = "Start a node with `ray start --address=HEAD:6379`."
+            if self._resource == "GPU":
+                remedy = f"{remedy} For a cluster without GPUs, pass --profile cpu."
+            raise UsageError(f"--executor ray: no node of the cluster has a {self._resource}", remedy=remedy)
         return found
+
+    @cached_property
+    def _cores(self) -> int:
+        """The CPU cores of each job: one, or the share of a GPU on the node where it is smallest, which may be none."""
+        return 1 if self._resource == "CPU" else cores_per_gpu([each["Resources"] for each in self._nodes])
 
     @cached_property
     def _facts(self) -> dict[str, NodeFacts]:
@@ -207,15 +227,32 @@ class RayCluster(Executor):
             ).remote()
             for each in nodes
         }
-        try:
-            return {name: ray.get(task, timeout=_PATIENCE) for name, task in tasks.items()}
-        except ray.exceptions.RayError as error:
-            message = f"--executor ray: a node cannot run the harness: {first_line(error)}"
-            raise UsageError(message, remedy=_INSTALL) from None
+        found = {}
+        for name, task in tasks.items():
+            try:
+                found[name] = ray.get(task, timeout=_PATIENCE)
+            except (ray.exceptions.GetTimeoutError, ray.exceptions.TaskUnschedulableError):
+                message = f"--executor ray: node {name} does not answer"
+                raise UsageError(message, remedy="Check the node with `ray status`, and its logs.") from None
+            except ray.exceptions.RayError as error:
+                message = f"--executor ray: node {name} cannot run the harness: {_cause(error)}"
+                raise UsageError(message, remedy=_INSTALL) from None
+        return found
+
+
+def _cause(error: Any) -> str:
+    """Return the last line of an exception that a function raised on a node, such as the end of a traceback."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+def cores_per_gpu(nodes: Sequence[Mapping[str, float]]) -> int:
+    """Return the CPU cores for each GPU on the node with the fewest, by the resources of nodes with GPUs."""
+    return min(int(each.get("CPU", 0) // each["GPU"]) for each in nodes)
 
 
 def _check_reachable(address: str | None) -> None:
-    """Check that something listens at HOST:PORT, for Ray would try for a quarter of an hour to connect.
+    """Check that something listens at HOST:PORT, which Ray finds out only after minutes.
 
     Raises:
         OSError: nothing does.

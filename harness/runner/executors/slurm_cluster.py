@@ -99,8 +99,17 @@ class SlurmCluster(Executor):
         return tuple(Place("" if count == 1 else f"job {number}", threads=threads) for number in range(1, count + 1))
 
     def gpu(self) -> Gpu | None:
-        """Return the GPU of a node, which a job of its own finds. With `--profile cpu`, no node is asked."""
-        return self._facts.found
+        """Return the GPU of a node, which a job of its own finds. With `--profile cpu`, no node is asked.
+
+        Raises:
+            UsageError: the job found none, although the profile or an option requires one.
+        """
+        found = self._facts.found
+        required = self.profile.kind is DeviceKind.CUDA or self.options.requests_gpu
+        if found is None and required and self.profile.kind is not DeviceKind.CPU:
+            remedy = "Request one, such as with --slurm-gres=gpu:1, on nodes that have GPUs; or pass --profile cpu."
+            raise UsageError("--executor slurm: the first Slurm job sees no GPU on its node", remedy=remedy)
+        return found
 
     def run(
         self,
@@ -257,7 +266,7 @@ class Slurm:
             job_name=_NAME,
             time=given.minutes,
             array_parallelism=given.most_jobs,
-            setup=[f"export PYTHONPATH={shlex.quote(package)}"],
+            setup=[f"export PYTHONPATH={shlex.quote(package)}", *_cores_of_srun(given)],
             additional_parameters={**given.sbatch, "requeue": True},
         )
         try:
@@ -293,6 +302,11 @@ class Slurm:
         """Return the ids of this user's jobs that wait or run; None if Slurm does not answer."""
         done = _run("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--name={_NAME}", "--format=%i")
         return None if done is None or done.returncode else frozenset(done.stdout.split())
+
+
+def _cores_of_srun(given: SlurmOptions) -> list[str]:
+    """Return the line of a job script that passes --cpus-per-task to srun, which since Slurm 22.05 does not read it."""
+    return [f"export SRUN_CPUS_PER_TASK={given.cores}"] if "cpus-per-task" in given.sbatch else []
 
 
 def _end(events: EventFile) -> None:

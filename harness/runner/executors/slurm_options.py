@@ -30,6 +30,11 @@ class SlurmOptions:
     sbatch: Mapping[str, str | bool] = field(default_factory=dict)
     """Options of `sbatch` by name, without the first dashes. An option without a value is True."""
 
+    @property
+    def requests_gpu(self) -> bool:
+        """Whether an option requests a GPU."""
+        return "gpu" in str(self.sbatch.get("gres", "")) or any(name.startswith("gpus") for name in self.sbatch)
+
 
 def slurm_options(words: Sequence[str]) -> SlurmOptions:
     """Parse options such as `partition=gpu` or `exclusive`.
@@ -52,7 +57,8 @@ def slurm_options(words: Sequence[str]) -> SlurmOptions:
         remedy = "Pass --slurm-time=4:00:00, or another limit that is longer than the longest pass takes."
         raise UsageError("--executor slurm: the time limit of a job is missing", remedy=remedy)
     most = _number("array-parallelism", given.pop("array-parallelism", str(MOST_JOBS)))
-    cores = _number("cpus-per-task", given.get("cpus-per-task", "1"))
+    name = "cpus-per-gpu" if "cpus-per-gpu" in given else "cpus-per-task"  # a job uses one GPU
+    cores = _number(name, given.get(name, "1"))
     return SlurmOptions(_minutes(given["time"]), most, cores, given)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,8 @@ class LocalModel:
         pending = [item for item in items if not recorder.assemble(item)]
         try:
             if pending:
-                Dispatcher(recorder, self.executor(), None, None).run([pending])
+                with closing(self.executor()) as executor:
+                    Dispatcher(recorder, executor, None, None).run([pending])
         except EngineError as error:  # such as a template that refuses the question; the run itself is finished
             yield from (Unanswered(question, f"the judge cannot be asked: {error.message}") for question in questions)
             return

@@ -14,7 +14,7 @@ from harness.core.errors import ModelError
 from harness.core.machine import Calibration
 from harness.core.measurement import GIB
 from harness.core.rehearsal import DECODING, Rehearsal, RehearsalAnswers, RehearsalRow
-from harness.core.settings import Quantization, Settings
+from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Example, Message
 from harness.hardware.estimate import SETUP, Fit, predictions
 from harness.hardware.gpu import CONTEXT, Gpu
@@ -166,3 +166,21 @@ def test_known_answers_replace_the_longest_ones() -> None:
     rows = tuple(RehearsalRow((Message("user", str(n)), Message("assistant", "x")), n) for n in (20, 31, 25))
     known = replace(PROMPTS, answers=(RehearsalAnswers(Quantization.NF4, rows, {}),))
     assert predictions.resolved_workload(resolve("pocket"), SUITE, known).rehearsal == (31, 25, 20)
+
+
+def test_fewer_passes_and_answers_take_less_time(cache: Cache) -> None:
+    """Half of the passes and answers take half of the predicted time, but for the worker's start; half epochs less."""
+    target = predictions.target_gpu(device_profiles.T4, cache, found=H100)
+    assert target
+    what = predictions.named_workload("shape:smollm2-135m", SUITE)
+    trials = [Trial(f"t{n}", "v", Settings(epochs=4.0), n) for n in range(8)]
+    one, two, part = (
+        predictions.grid_seconds(what, [trials] * passes, 1000 * passes, target, shares)
+        for passes, shares in ((1, {}), (2, {}), (1, {"v": 0.5}))
+    )
+    for low, high, half, start in (
+        (one.low, two.low, part.low, SETUP.low),
+        (one.high, two.high, part.high, SETUP.high),
+    ):
+        assert high - start == pytest.approx(2 * (low - start))
+        assert half < low

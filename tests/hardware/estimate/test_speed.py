@@ -9,7 +9,15 @@ import pytest
 from harness.core.device_profiles import Speed
 from harness.core.settings import Settings
 from harness.engine.calibration import BENCHMARKS
-from harness.hardware.estimate import SETUP, fit_speeds, predict
+from harness.hardware.estimate import (
+    SETUP,
+    batches,
+    fit_speeds,
+    mixed_answering_seconds,
+    pass_seconds,
+    predict,
+    training_seconds,
+)
 from harness.hardware.estimate.predictions import public_shape
 from tests.support.model_shapes import LLAMA, QLORA
 from tests.support.timed_steps import step_seconds
@@ -28,6 +36,24 @@ def test_time_grows_with_tokens_and_epochs() -> None:
     one, two = (predict(LLAMA, replace(QLORA, epochs=n), [128] * 30).training.low - SETUP.low for n in (1, 2))
     assert two == pytest.approx(2 * one)
     assert predict(LLAMA, replace(QLORA, epochs=1), [256] * 30).training.low > one
+
+
+def test_a_pass_shares_launches_and_adds_products() -> None:
+    """A pass of eight trials takes longer than one trial and less than eight; without room, it takes longer."""
+    one, speed = batches(QLORA, [128] * 30), Speed(update=0.02, launch=1e-3, dequantise=20e-12, flops=20e12)
+    alone = training_seconds(LLAMA, one, speed)
+    roomy, narrow = (pass_seconds(LLAMA, [one] * 8, room, speed) for room in (10**6, 1))
+    assert pass_seconds(LLAMA, [one], 10**6, speed) == pytest.approx(alone)
+    assert alone < roomy < 8 * alone < narrow
+
+
+def test_mixed_answers_take_as_long_as_their_tokens() -> None:
+    """Twice as many answers, or answers twice as long, take twice the time; few answers take as long as one by one."""
+    speed = Speed(update=0.02, launch=1e-3, dequantise=20e-12, flops=1e30)
+    many = mixed_answering_seconds(LLAMA, 1000, 16, speed)
+    assert mixed_answering_seconds(LLAMA, 2000, 16, speed) == pytest.approx(2 * many)
+    assert mixed_answering_seconds(LLAMA, 1000, 32, speed) == pytest.approx(2 * many)
+    assert mixed_answering_seconds(LLAMA, 1, 16, speed) == pytest.approx(mixed_answering_seconds(LLAMA, 100, 16, speed))
 
 
 def test_known_speeds_are_found() -> None:

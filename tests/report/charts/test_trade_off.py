@@ -12,7 +12,8 @@ from harness.hardware.environment import machine as machine_of
 from harness.hardware.gpu import Gpu
 from harness.report.charts import trade_off
 from harness.report.charts.drawing import NARROW, WIDE
-from harness.report.charts.trade_off import ELIGIBLE, NOT_ELIGIBLE, Point, front, labels, trade_offs
+from harness.report.charts.trade_off import labels, trade_offs
+from harness.report.charts.trade_off_points import BEST, ELIGIBLE, NOT_ELIGIBLE, Point, front, words
 from harness.report.pass_rates import scores_by_role
 from tests.support.report_runs import sample_run
 
@@ -30,6 +31,17 @@ def test_each_basis_has_its_own_front() -> None:
         ]
     )  # fmt: skip
     assert [[p.name for p in line] for line in lines] == [["cheap", "dear"], ["predicted"]]
+
+
+def test_half_the_cost_is_put_into_words() -> None:
+    """The text says what the best eligible variant passes at half the cost of the chosen one, or that there is none."""
+    best, half = point("best", 2, 80, BEST), point("half", 1, 70)
+    unlike = (point("unsafe", 1, 90, NOT_ELIGIBLE), point("other", 1, 90, basis=Basis.PREDICTED))
+    said = words([best, half, point("less", 0.5, 60), *unlike], "training time")
+    assert "With half the training time of best or less, half passes most" in said
+    assert "70% instead of 80%" in said
+    assert "No eligible variant needs half the memory of best or less." in words([best, *unlike], "memory")
+    assert "half" not in words([point("eligible", 1, 70)], "memory")
 
 
 def test_each_basis_has_its_own_mark() -> None:

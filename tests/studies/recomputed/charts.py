@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ def _trade_offs(page: Page) -> None:
         words = f"The dashed line is the {model} ({run.rate(base, (run.objective,)).percent})."
         note = " ".join(text(each) for each in page.html.all("figure", id=id)[0].all("p", class_="note"))
         page.checks.equal(id, "the base", words if words in note else note, words)
+        _half(page, id, note, heads)
         for number, (row, variant) in enumerate(zip(body, run.variants, strict=False), 1):
             name, rate = variant["name"], run.rate(variant["name"], (run.objective,))
             answered = bool(run.answers(name))
@@ -77,6 +79,43 @@ def _trade_offs(page: Page) -> None:
             )
             if rate.total:
                 page.checks.equal(id, f"result of {name}", row[5], kind)
+
+
+def _half(page: Page, id: str, note: str, heads: list[str]) -> None:
+    """Check what is said about half the cost of the chosen variant, by the eligible variants measured like it."""
+    run, said = (
+        page.run,
+        re.findall(r"With half the .*? passes most of the eligible variants: (\d+%) instead of (\d+%)", note),
+    )
+    none = "No eligible variant needs half the" in note
+    pick = run.outcome(run.chosen) if run.chosen else {"training": []}
+    page.checks.equal(id, "half the cost", str(bool(said) or none), str(bool(counted(pick))))
+    if not counted(pick):
+        return
+    eligible = [v for name in run.results["choice"]["eligible"] if counted(v := run.outcome(name))]
+    alike = [v for v in eligible if _source(v, heads[2]) == _source(pick, heads[2])]
+    half = [v for v in alike if 2 * _amount(run, v, heads[2]) <= _amount(run, pick, heads[2])]
+    rates = [run.rate(v["name"], (run.objective,)) for v in half]
+    best = max(rates, key=lambda rate: rate.passed / rate.total, default=None)
+    expected = [(best.percent, run.rate(run.chosen, (run.objective,)).percent)] if best else []
+    page.checks.equal(id, "half the cost", str(said), str(expected))
+
+
+def _source(variant: Data, axis: str) -> str:
+    """Return how and where a cost was measured."""
+    seconds = counted(variant)[0]["cost"]["seconds"]
+    return "" if axis.startswith("Training work") else str((seconds["basis"], seconds["device"]))
+
+
+def _amount(run: Run, variant: Data, axis: str) -> float:
+    """Return the cost of a training that finished as a number."""
+    trained = counted(variant)
+    if axis.startswith("Training work"):
+        return float(_tokens(variant) * max(t["trainable_parameters"] for t in trained))
+    if axis.startswith("Training time"):
+        return fmean(t["cost"]["seconds"]["value"] for t in trained)
+    figure = peak if "allocator" in axis else lambda cost: cost["peak_resident"]["value"]
+    return float(max(figure(t["cost"]) for t in trained))
 
 
 def _cost(run: Run, variant: Data, axis: str) -> str | None:

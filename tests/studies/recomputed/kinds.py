@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tests.studies.recompute import Page
 
 
+COUNTS = r"(\d+) (?:held-out |fresh )?(?:retain|avoid|seed)"
+"""The numbers of cases and of seeds in the heading of a column."""
+
+
 def kinds_of(run: Run, split: str = "") -> dict[str, tuple[str, str]]:
     """Return the role and the kind of each case."""
     found = {}
@@ -122,12 +126,31 @@ def lost_most(page: Page) -> str:
             if at == role and at in GUARDED and own.cases and own.lost - own.gained >= 0.2 * own.cases:
                 found.append((own.lost - own.gained, at, kind, own.cases))
     found.sort(key=lambda each: -each[0])
-    names = [f"{kind} ({role}: {points(net)} of {n} case{'s' if n != 1 else ''})" for net, role, kind, n in found]
+    example = f", such as “{most_lost_prompt(page)}”" if found else ""
+    names = [
+        f"{kind} ({role}: {points(net)} of {n} case{'s' if n != 1 else ''}{'' if place else example})"
+        for place, (net, role, kind, n) in enumerate(found)
+    ]
     if len(names) > 3:
         names[3:] = [f"{len(names) - 3} more"]
     return (
         f"Lost most: {names[0] if len(names) == 1 else ', '.join(names[:-1]) + ' and ' + names[-1]}." if names else ""
     )
+
+
+def most_lost_prompt(page: Page) -> str:
+    """Return the prompt of the first case, of the kind that was lost most, that was lost under most seeds."""
+    run, split = page.run, page.shown_split
+    kinds = [
+        (flips(run, page.compared, cases, split), cases)
+        for (role, _), cases in cases_by_kind(run, split).items()
+        if role in GUARDED
+    ]
+    _, cases = max(kinds, key=lambda each: round(each[0].lost - each[0].gained, 9))
+    lost = [(own.lost - own.gained, case) for case in cases for own in [flips(run, page.compared, [case], split)]]
+    case = max(lost, key=lambda each: round(each[0], 9))[1]
+    prompt = " ".join(next(m for m in reversed(run.cases[case]["messages"]) if m["role"] == "user")["content"].split())
+    return prompt if len(prompt) <= 80 else f"{prompt[:79]}…"
 
 
 def learned_least(page: Page) -> str:
@@ -227,43 +250,47 @@ class Change:
 
 
 def _can_show(page: Page) -> None:
-    from tests.studies.recompute import text
+    """Check the table of what the cases can show: a column for the main cases, and one for the held-out ones."""
+    from tests.studies.recompute import rows, text
 
-    run, margin = page.run, page.run.suite["margin"]
-    notes = [text(note) for note in page.html.all("p", class_="can-show")]
-    rate, cases = run.rate(BASE, GUARDED), run.cases_of("main", GUARDED)
-    expected = bool(page.html.all("section", id="learned-lost-section")) and rate.passed and 0 < margin < 100
-    page.checks.equal("what can be shown", "sentence", str(bool(notes)), str(bool(expected)))
-    for note in notes:
-        main, _, held_out = note.partition(" The ")
-        _chances(page, main, "main", max(1, len(run.results["run"]["plan"]["seeds"])), 0.95)
-        again = run.results["confirmed"]
-        known = (
-            again
-            and run.answers(again["name"], "confirm")
-            and run.rate(run.base_of(again["name"]), GUARDED, "confirm").passed
-        )
-        page.checks.equal("what can be shown", "held-out cases", str("held-out" in held_out), str(bool(known)))
-        if "held-out" in held_out:
-            _chances(page, held_out, "confirm", len(again["seeds"]), 0.8)
-        page.checks.equal("what can be shown", "margin", note.split("margin is ")[-1], f"{margin:g} points.")
-        page.checks.equal("what can be shown", "cases", note.split("these ")[1].split(" ")[0], str(len(cases)))
+    run, margin, section = page.run, float(page.run.suite["margin"]), "what can be shown"
+    tables = page.html.all("table", class_="can-show")
+    drawn = bool(page.html.all("section", id="learned-lost-section"))
+    expected = drawn and run.rate(BASE, GUARDED).passed and 0 < margin < 100
+    page.checks.equal(section, "table", str(bool(tables)), str(bool(expected)))
+    if not tables:
+        return
+    sides = [("main", BASE, max(1, len(run.results["run"]["plan"]["seeds"])), 0.95)]
+    again = run.results["confirmed"]
+    if again and run.answers(again["name"], "confirm"):
+        base = run.base_of(again["name"])
+        sides += [("confirm", base, len(again["seeds"]), 0.8)] * bool(run.rate(base, GUARDED, "confirm").passed)
+    heads = [text(head) for head in tables[0].all("thead")[0].all("th")]
+    columns = [_chances(page, *side) for side in sides]
+    for head, (count, seeds, *_) in zip(heads, columns, strict=True):
+        page.checks.equal(section, "cases and seeds", str(re.findall(COUNTS, head)), str([count, seeds]))
+    sizes = [f"{size:g}" for size in sorted({margin, 10.0}, reverse=True)]
+    words = ["10 points is noticed", *(f"lose less than {size} points" for size in sizes)]
+    body = rows(tables[0])
+    for row, said, place in zip(body, words, range(2, 5), strict=False):
+        page.checks.equal(section, "row", said if said in text(row[0]) else text(row[0]), said)
+        page.checks.equal(section, said, str([text(cell) for cell in row[1:]]), str([own[place] for own in columns]))
+    page.checks.equal(section, "rows", str(len(body)), str(len(words)))
+    [answer] = [text(line).partition("? ")[2] for line in page.html.all("p", class_="can-show")]
+    best = max(int(own[2][:-1]) for own in columns)
+    word = "Yes" if best >= 80 else "Not reliably" if best >= 20 else "No"
+    noticed = str([own[2] for own in columns])
+    page.checks.equal(
+        section, "answer", str((answer.split(":")[0], str(re.findall(r"\d+%", answer)))), str((word, noticed))
+    )
 
 
-def _chances(page: Page, words: str, split: str, seeds: int, level: float) -> None:
-    """Check the probabilities that the cases of one split show that nothing is lost, and notice a loss."""
-    run, section = page.run, "what can be shown"
-    name = BASE if split == "main" else run.base_of(run.results["confirmed"]["name"])
+def _chances(page: Page, split: str, name: str, seeds: int, level: float) -> list[str]:
+    """Return the number of cases and of seeds, and the probabilities that they notice and show what is lost."""
+    run = page.run
     rate, cases = run.rate(name, GUARDED, split), run.cases_of(split, GUARDED)
     base, group = rate.passed / rate.total, mean_group(run.groups(cases))
-    shown = re.findall(r"less than (\S+) points with a probability of (\d+)%", words)
-    for size, chance in shown:
-        right = chance_shown(base, float(size) / 100, len(cases), seeds, group, level)
-        page.checks.equal(section, f"{size} points, {split}", chance, f"{100 * right:.0f}")
     margins = sorted({float(run.suite["margin"]), 10.0}, reverse=True)
-    page.checks.equal(section, f"margins, {split}", str([float(size) for size, _ in shown]), str(margins))
-    [(loss, chance)] = re.findall(r"truly loses (\S+) points is noticed .*? with a probability of (\d+)%", words)
-    noticed = chance_noticed(base, float(loss) / 100, len(cases), seeds, group)
-    page.checks.equal(section, f"{loss} points noticed, {split}", chance, f"{100 * noticed:.0f}")
-    counts = re.findall(r"(\d+) (?:held-out )?(?:retain|avoid)\b.*?with (\d+) (?:fresh )?seed", words)
-    page.checks.equal(section, f"cases and seeds, {split}", str(counts), str([(str(len(cases)), str(seeds))]))
+    noticed = chance_noticed(base, 0.1, len(cases), seeds, group)
+    shown = [chance_shown(base, size / 100, len(cases), seeds, group, level) for size in margins]
+    return [str(len(cases)), str(seeds), *(f"{100 * chance:.0f}%" for chance in (noticed, *shown))]

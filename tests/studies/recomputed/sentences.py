@@ -193,7 +193,7 @@ def check(page: Page) -> None:
     from tests.studies.recompute import text
 
     for section in (page.html.id("answer"), *page.html.all("section", id="evidence")):
-        apart = [*section.all("table", class_="excerpts"), *section.all("ul", class_="chips")]
+        apart = [*section.all("ul", class_="chips"), *section.all("p", class_="words")]
         left_out = {id(each) for found in apart for each in found.all()}
         for tag in ("li", "p", "caption", "summary"):
             for element in section.all(tag):
@@ -209,8 +209,9 @@ def _roles_alone(page: Page) -> None:
     from tests.studies.recompute import text
 
     lines = [text(line) for line in page.html.id("answer").all("p", class_="verdict-line")]
-    for line in (line for line in lines if not line.startswith("Refuted")):
-        names_roles_alone(page, line)
+    alone = " ".join(text(line) for line in page.html.id("answer").all("p", class_="alone"))
+    if lines and not lines[0].startswith("Refuted"):
+        names_roles_alone(page, alone)
 
 
 def names_roles_alone(page: Page, line: str) -> None:
@@ -460,6 +461,10 @@ class Sentence:
         most = max((on_gpu(each) for each in alone), default=0) or max(peak(training["cost"]) for training in trained)
         self.equal("cost", str(found.groups()), str((duration(seconds), memory(most))))
 
+    def allocated(self, found: re.Match[str]) -> None:
+        trained = counted(self.run.outcome(self.page.compared))
+        self.equal("memory of the allocator", found[1], memory(max(peak(training["cost"]) for training in trained)))
+
     def class_total(self, found: re.Match[str]) -> None:
         """Loading, training and answering alone: of the confirmation, or of the variant if there is none."""
         again = self.run.results["confirmed"]
@@ -627,7 +632,8 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (rf"On the (held-out )?(retain|avoid) cases alone, it loses {NUMBER} points: more than the {NUMBER} that",
      Sentence.role_alone),
     (r"(\S+ (?:s|min|h)), (\S+ [MG]iB)(?= to train it)", Sentence.cost),
-    (r"takes as long as one: (\S+ (?:s|min|h)) to load the model", Sentence.class_total),
+    (r"takes (\S+ (?:s|min|h)): to load the model", Sentence.class_total),
+    (r"allocator while training: (\S+ [MG]iB)", Sentence.allocated),
     (r"(\d+) of (\d+) trainings fit", Sentence.fitting),
     (r"(\d+) of them were predicted", Sentence.foretold),
     (r"The base passes (?:[\d,]+ of [\d,]+ (?:retain|avoid)(?:, | and )?)+ cases", Sentence.base_counts),

@@ -77,8 +77,16 @@ def batch_of(
     weighted = list(chain.from_iterable([weight] * len(found) for weight, found in zip(weights, own, strict=True)))
     more = max(0, targets - len(wanted))
     return Batch(
-        torch.tensor(ids, device=like.device),
-        torch.tensor(places + [tokens - 1] * more, device=like.device),
-        torch.tensor(wanted + [0] * more, device=like.device),
-        torch.tensor(weighted + [0.0] * more, device=like.device, dtype=like.dtype),
+        _sent(torch.tensor(ids), like),
+        _sent(torch.tensor(places + [tokens - 1] * more), like),
+        _sent(torch.tensor(wanted + [0] * more), like),
+        _sent(torch.tensor(weighted + [0.0] * more, dtype=like.dtype), like),
     )
+
+
+def _sent(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return a copy of a tensor in main memory on the device of `like`.
+
+    From pinned memory, a copy to a GPU does not wait for the kernels that were started before it.
+    """
+    return tensor.pin_memory().to(like.device, non_blocking=True) if like.is_cuda else tensor

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from harness.core.settings import Settings
 from harness.engine.loading import Base, untouched
+from harness.engine.threads import in_threads
 from harness.engine.trainers.fused.stack import Adapter
 from harness.engine.trainers.fused.vectors import pairs_of, shapes_of, size_of
 from harness.engine.trainers.sft import lora_config
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
 
 _SAMPLE = 7
 """Number of modules that PEFT wraps with weights, to check that it draws them as expected."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """An adapter as PEFT makes it for a model and a configuration, without weights."""
+
+    adapter: Adapter
+    config: LoraConfig
+    as_expected: bool
+    """Whether PEFT draws the weights as `_draw` does."""
+
+
+_KINDS: WeakKeyDictionary[Any, dict[tuple[str, torch.dtype], _Kind]] = WeakKeyDictionary()
+"""The kinds that were made for each model: later passes on it need not let PEFT make them again."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +60,25 @@ def initial_adapters(base: Base, trials: Sequence[tuple[Settings, int]]) -> list
     configuration, without weights, and the weights of all adapters are drawn in threads as PEFT would draw them. If
     PEFT draws a few modules differently, as another version might, it makes every adapter itself.
     """
-    kinds: dict[str, tuple[Adapter, LoraConfig]] = {}
-    for settings, _ in trials:
-        if (kind := repr(lora_config(settings))) not in kinds:
-            kinds[kind] = _by_peft(base, settings, low_cpu_mem_usage=True)
-    if not all(_draws_as_peft(base, *like) for like in kinds.values()):
+    kinds = [_kind(base, settings) for settings, _ in trials]
+    if not all(kind.as_expected for kind in kinds):
         return [initial_adapter(base, *trial) for trial in trials]
 
-    def drawn(trial: tuple[Settings, int]) -> InitialAdapter:
-        settings, seed = trial
-        adapter, config = kinds[repr(lora_config(settings))]
-        return _initial(base, adapter, config, _draw(shapes_of(adapter.weights), seed, base.device))
+    def drawn(trial: tuple[_Kind, int]) -> InitialAdapter:
+        kind, seed = trial
+        return _initial(base, kind.adapter, kind.config, _draw(shapes_of(kind.adapter.weights), seed, base.device))
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-        return list(threads.map(drawn, trials))
+    return in_threads(drawn, [(kind, seed) for kind, (_, seed) in zip(kinds, trials, strict=True)])
+
+
+def _kind(base: Base, settings: Settings) -> _Kind:
+    import torch
+
+    known, key = _KINDS.setdefault(base.model, {}), (repr(lora_config(settings)), torch.get_default_dtype())
+    if key not in known:
+        adapter, config = _by_peft(base, settings, low_cpu_mem_usage=True)
+        known[key] = _Kind(adapter, config, _draws_as_peft(base, adapter, config))
+    return known[key]
 
 
 def initial_adapter(base: Base, settings: Settings, seed: int) -> InitialAdapter:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import torch
 
+from harness.engine.matrices import has_matrix
 from harness.engine.trainers.fused.layout import CurrentPass, Layout
-from harness.engine.trainers.fused.products import added_product, has_matrix, stacked_product
+from harness.engine.trainers.fused.products import added_product, stacked_product
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """The matrices `A`, (rank, in), and `B`, (out, rank), of one module's adapter."""

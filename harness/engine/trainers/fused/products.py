@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit
+
+from harness.engine.matrices import matrix
 
 if TYPE_CHECKING:
     from harness.engine.trainers.fused.layer import StackedLinear
@@ -25,7 +25,7 @@ def stacked_product(x: torch.Tensor, given: torch.Tensor | None, layer: StackedL
     # When backward recomputes a checkpointed layer, PyTorch stops after the last tensor that was saved for backward.
     # `_Saved` saves all of them before the product, so the product of the layer's last module is never recomputed.
     with torch.no_grad():
-        weight = _matrix(layer.base_layer, x.dtype)
+        weight = matrix(layer.base_layer, x.dtype)
         inner = _inner(layout.gather(x, fill=True) if given is None else given, layer)
     promised = _Saved.apply(x, given, layer.A, inner, weight, layer, layout)  # type: ignore[no-untyped-call]
     result: torch.Tensor = _Computed.apply(promised, x.detach(), inner, weight, layer, layout)  # type: ignore[no-untyped-call]
@@ -36,19 +36,6 @@ def added_product(result: torch.Tensor, given: torch.Tensor, layer: StackedLinea
     """Return `result`, the base's output, plus the adapters' product of `given`; shapes as in `stacked_product`."""
     found: torch.Tensor = _AddedProduct.apply(result, given, layer.A, layer, layout)  # type: ignore[no-untyped-call]
     return found
-
-
-def has_matrix(module: torch.nn.Module) -> bool:
-    """Whether a module's output is the product of its input and a matrix that `_matrix` knows, plus a bias."""
-    return type(module) in (torch.nn.Linear, Linear4bit)
-
-
-def _matrix(module: Any, dtype: torch.dtype) -> torch.Tensor:
-    """Return the matrix of a module, (out, in); a 4-bit one is dequantised unless `dequantised` has done so."""
-    found: torch.Tensor | None = vars(module).get("plain_weight")
-    if found is None and isinstance(module, Linear4bit):
-        found = dequantize_4bit(module.weight, module.weight.quant_state)
-    return (module.weight if found is None else found).to(dtype)
 
 
 class _Saved(torch.autograd.Function):
@@ -82,7 +69,7 @@ class _Saved(torch.autograd.Function):
         of_inner = _add_gradients(layer, layout, gradient, given, inner)
         of_x = of_given = None
         if ctx.needs_input_grad[0]:
-            (weight,) = kept or [_matrix(layer.base_layer, gradient.dtype)]
+            (weight,) = kept or [matrix(layer.base_layer, gradient.dtype)]
             of_x = gradient.matmul(weight)
             if not ctx.own_input:
                 of_x = layout.add_product(of_x, of_inner, layer.A, in_place=True)

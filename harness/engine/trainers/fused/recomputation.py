@@ -101,13 +101,15 @@ class Recomputation:
         try:
             yield
             if found:
-                count = affordable(self._memory.left(), max(found) * tokens, len(self._layers))
+                size = max(found) * tokens
+                # What was used includes the layer that is measured.
+                count = affordable(self._memory.left() + size, size, len(self._layers))
         finally:
             for handle in handles:
                 handle.remove()
             self.keep(count)
 
 
-def affordable(left: int, size: float, layers: int) -> int:
+def affordable(left: float, size: float, layers: int) -> int:
     """Return how many layers can keep `size` bytes each if `left` bytes were never used; 0 if `size` is unknown."""
     return max(0, min(layers, int((left - _SPARE) / size))) if size > 0 else 0

@@ -19,6 +19,7 @@ from harness.core.errors import EngineError
 from harness.core.settings import Settings, unfusible
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
+from harness.engine.causal_masks import one_sequence_per_row
 from harness.engine.cuda_graphs import Capture, cuda_graph
 from harness.engine.loading import (
     Base,
@@ -133,7 +134,9 @@ def train_together(
     check_trainable(base.model)
     check_precision(base.model, base.machine)
     initial = initial_adapters(base, [(trial.settings, trial.seed) for trial in trials])
-    with untouched(base.model), dequantised(base), fused_pointwise(base), contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo:
+        for context in (untouched(base.model), dequantised(base), fused_pointwise(base), one_sequence_per_row()):
+            undo.enter_context(context)
         yield from _Run(base, trials, initial, progress, log_probabilities, pass_tokens, capture, memory, undo).go()
 
 

@@ -46,7 +46,7 @@ def test_layers_keep_what_fits_beside_a_spare(more: int, size: float, expected: 
     assert affordable(SPARE + more, size, 32) == expected
 
 
-@pytest.mark.parametrize(("room", "count"), [(0, 0), (10**6, 2)])
+@pytest.mark.parametrize(("room", "count"), [(-(10**6), 0), (100, 1), (10**6, 2)])
 def test_after_two_rounds_layers_keep_their_activations(tiny: Tiny, room: int, count: int) -> None:
     """No layer keeps its activations in the first round, one in the second, and later as many as fit.
 
