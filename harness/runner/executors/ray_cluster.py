@@ -216,28 +216,43 @@ class RayCluster(Executor):
         return "GPU" if has_gpu or self.profile.kind is DeviceKind.CUDA else "CPU"
 
     def _ask(self, nodes: list[dict[str, Any]]) -> dict[str, NodeFacts]:
-        """Return the facts of each node, by its address."""
+        """Return the facts of each node, by its address. Remove nodes from the list that have ended.
+
+        Ray lists a node that lost its power for half a minute more, even if it was started again with the same address.
+        """
         ray = self._ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         asked = ray.remote(node_facts)
-        tasks = {
-            each["NodeManagerAddress"]: asked.options(
+        tasks = [
+            asked.options(
                 num_cpus=0, num_gpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(each["NodeID"], soft=False)
             ).remote()
             for each in nodes
-        }
+        ]
         found = {}
-        for name, task in tasks.items():
+        for node, task in zip(tuple(nodes), tasks, strict=True):
+            name = node["NodeManagerAddress"]
             try:
                 found[name] = ray.get(task, timeout=_PATIENCE)
-            except (ray.exceptions.GetTimeoutError, ray.exceptions.TaskUnschedulableError):
-                message = f"--executor ray: node {name} does not answer"
-                raise UsageError(message, remedy="Check the node with `ray status`, and its logs.") from None
             except ray.exceptions.RayError as error:
-                message = f"--executor ray: node {name} cannot run the harness: {_cause(error)}"
-                raise UsageError(message, remedy=_INSTALL) from None
+                if any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node["NodeID"]):
+                    raise _refusal(name, error) from None
+                nodes.remove(node)
+        if not found:
+            remedy = "Check the nodes with `ray status`, and their logs."
+            raise UsageError("--executor ray: all nodes of the cluster have ended", remedy=remedy)
         return found
+
+
+def _refusal(name: str, error: Any) -> UsageError:
+    """Return the error of a node that is there, but gives no facts."""
+    from ray.exceptions import GetTimeoutError, TaskUnschedulableError
+
+    if isinstance(error, GetTimeoutError | TaskUnschedulableError):
+        message = f"--executor ray: node {name} does not answer"
+        return UsageError(message, remedy="Check the node with `ray status`, and its logs.")
+    return UsageError(f"--executor ray: node {name} cannot run the harness: {_cause(error)}", remedy=_INSTALL)
 
 
 def _cause(error: Any) -> str:
