@@ -46,7 +46,7 @@ def test_every_start_of_python_is_built_by_the_owner() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr == "executable"
     ]
-    assert users == ["export/llama_cpp.py"]  # names the program in a remedy
+    assert sorted(users) == ["export/llama_cpp.py", "models/smollm2.py"]  # these name the program in a remedy
 
 
 @pytest.fixture

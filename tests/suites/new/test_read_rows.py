@@ -15,6 +15,7 @@ from harness.core.suite import Example, Message
 from harness.suites.new import Columns, make
 from harness.suites.new.read_rows import TOO_LONG, parse_rows
 from harness.suites.rows import USUAL
+from harness.suites.rows.conversations import MISSING
 
 PAIR = "question,answer\nWho are you?,I am Dottie.\n"
 
@@ -198,7 +199,7 @@ def test_any_text_is_rows_or_an_error(text: str, file: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
+@given(st.lists(st.tuples(TEXT, TEXT.filter(lambda text: text.strip() not in MISSING)), min_size=1, max_size=4))
 def test_a_table_is_read_as_it_was_written(pairs: list[tuple[str, str]]) -> None:
     """Questions and answers in JSONL are read unchanged, except that white space at both ends is removed."""
     text = "".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in pairs)
