@@ -29,7 +29,8 @@ DOORS = {
     "scoring/assertion_types/external.py": "catches what a suite's own code prints",
     "core/limited_process.py": "answers its parent process",
     "engine/gguf_conversion.py": "answers its parent process",
-    "engine/worker_streams.py": "writes the log of its process, which `Display.show` prints",
+    "engine/worker.py": "writes the log of its process, which `Display.show` prints",
+    "engine/worker_streams.py": "flushes that log",
 }
 """Modules that may name a console or standard output, with the reason."""
 
