@@ -246,7 +246,7 @@ def _rehearsal(run: _Run) -> Iterator[_Proposal]:
         if tried and run.forgets(tried) and rows > had:
             yield _Proposal(
                 replace(most, rehearsal=rows),
-                f"{tried.name} {run.seen(tried)}. Try more rehearsal than {had} rows, so that it forgets less.",
+                f"{tried.name} {run.seen(tried)}. More rehearsal than {had} rows may make it forget less.",
             )
 
 
@@ -335,9 +335,16 @@ def _between(run: _Run) -> Iterator[_Proposal]:
         for learner, keeper, middle in sorted(found, key=lambda each: -share(each[0], run.objective))[:1]:
             yield _Proposal(
                 middle,
-                f"{learner.name} {run.seen(learner)}; {keeper.name} {run.seen(keeper)}. The one learns more, the other "
-                f"loses no more than the margin of {run.margin:g} points, so try {words} between theirs.",
+                f"{learner.name} {run.seen(learner)}; {keeper.name} {run.seen(keeper)}. The first learns more. The "
+                f"second is estimated to lose no more than the margin of {run.margin:g} points{_doubt(keeper)}. "
+                f"Try {words} between theirs.",
             )
+
+
+def _doubt(keeper: Outcome) -> str:
+    """Return what an estimate of the loss leaves open: nothing if the loss is shown to stay within the margin."""
+    shown = keeper.loss and keeper.loss.verdict is LossVerdict.KEEPS
+    return "" if shown else ", but these cases do not show that it does"
 
 
 def _trade(run: _Run, learner: Outcome, keeper: Outcome) -> bool:

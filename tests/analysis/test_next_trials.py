@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.next_trials import MOST, NextTrial, next_steps
 from harness.core.rehearsal import Rehearsal, RehearsalAnswers, RehearsalRow
-from harness.core.run_results import Results
+from harness.core.run_results import LossVerdict, Results
 from harness.core.settings import Quantization, Settings
 from harness.core.suite import Message
 from tests.support.synthetic_runs import training
@@ -117,7 +117,18 @@ def test_rehearsal_between_two_numbers_of_rows() -> None:
     """If rehearsal takes back part of the gain and most of the loss, a number of rows between the two is proposed."""
     made = results(Tried(HIGH, 38, lost=30), Tried(replace(HIGH, rehearsal=60), 30, lost=3))
     assert replace(HIGH, rehearsal=30) in proposed(made)
-    assert "loses no more than the margin of 15 points, so try a number of rehearsal rows between" in reasons(made)
+    assert "Try a number of rehearsal rows between" in reasons(made)
+
+
+@pytest.mark.parametrize(("lost", "shown"), [(0, True), (5, False)])
+def test_a_loss_that_may_exceed_the_margin_is_called_an_estimate(lost: int, shown: bool) -> None:
+    """The reason for a value between two says if the cases do not show that the smaller loss is within the margin."""
+    made = results(Tried(HIGH, 38, lost=30), Tried(replace(HIGH, rehearsal=60), 30, lost=lost))
+    keeper = next(v for v in made.variants if v.settings and v.settings.rehearsal)
+    assert keeper.loss
+    assert (keeper.loss.verdict is LossVerdict.KEEPS) is shown
+    assert ("no more than the margin of 15 points." in reasons(made)) is shown
+    assert ("15 points, but these cases do not show that it does." in reasons(made)) is not shown
 
 
 def test_close_numbers_of_rows_bracket_nothing() -> None:
