@@ -33,13 +33,6 @@ LITTLE_OF_A_KIND = 0.5
 """A kind of cases is named as little learned if less than this share of its cases passes."""
 LONGEST_PROMPT = 80
 """Number of characters of a prompt that is shown as an example."""
-ROLES = {
-    Role.LEARN: "what the training rows teach",
-    Role.GENERALISE: "what the training rows teach, in other words",
-    Role.RETAIN: "what the base can do and must still do",
-    Role.AVOID: "what the tuned model must not start to do",
-}
-"""What each role tests, in few words."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +151,7 @@ def _words(results: Results, best: Outcome | None, shown: Outcome) -> Iterator[t
         return
     for role in dict.fromkeys((results.choice.objective, *losses.GUARDED)):
         if role in own.rates:
-            yield role.value, ROLES[role]
+            yield role.value, formatting.ROLES[role]
     if held_out:
         yield "held-out", "not used for the choice"
         yield "fresh seeds", "trained again"

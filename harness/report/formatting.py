@@ -22,11 +22,12 @@ UNBROKEN = 18
 """Longest word, in characters, that a heading on a phone has room for without a break."""
 
 ROLES = {
-    Role.LEARN: "a behaviour that the training data contains",
-    Role.GENERALISE: "the same behaviour, with prompts that are not in the training data",
-    Role.RETAIN: "something that the base model can do and the tuned model must still do",
-    Role.AVOID: "something that the tuned model must not start to do",
+    Role.LEARN: "what the training rows teach",
+    Role.GENERALISE: "what the training rows teach, in other words",
+    Role.RETAIN: "what the base can do and must still do",
+    Role.AVOID: "what the tuned model must not start to do",
 }
+"""What each role tests, in few words."""
 PHASES = {
     Phase.LOAD: "Load the base model",
     Phase.REHEARSE: "Base model answers rehearsal prompts",
