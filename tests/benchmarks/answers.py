@@ -11,7 +11,6 @@ prompts. Prints its figures as JSON and asserts nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from harness.engine.trainers.fused.stack import Adapter
 from harness.engine.trainers.fused.vectors import in_main_memory, pairs_of, shapes_of
 from tests.benchmarks.engines import NEW_TOKENS, PROMPTS, TRIALS, asked
 from tests.benchmarks.passes import fresh, kernels_by_kind, loaded, on_gpu, profiler
+from tests.support.printed_figures import print_figures
 
 PHASES = {
     "putting the adapters on the base": (masked_adapters, "masked"),
@@ -123,11 +123,7 @@ def main() -> None:
     parser.add_argument("--join-tokens", type=int, default=JOIN_TOKENS)
     parser.add_argument("--kernels", action="store_true")
     given = parser.parse_args()
-    text = json.dumps(figures(given.model, given.rows, given.join_tokens, profiled=given.kernels), indent=1)
-    print(text)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(text + "\n", encoding="utf-8")
+    print_figures(figures(given.model, given.rows, given.join_tokens, profiled=given.kernels), given.output)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Runs one engine after the other, each in an empty folder. Prints its figures and
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -22,6 +21,7 @@ from harness.core import device_profiles
 from harness.core.run_results import Results
 from harness.hardware.environment import machine, stack_versions
 from harness.storage.runs import find_run
+from tests.support.printed_figures import print_figures
 
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "workshop"
 ENGINES = ("reference", "fused")
@@ -107,11 +107,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="Also write the figures here.")
     parser.add_argument("--grid", default="quick")
     given = parser.parse_args()
-    text = json.dumps(figures(given.grid), indent=1)
-    print(text)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(text + "\n", encoding="utf-8")
+    print_figures(figures(given.grid), given.output)
 
 
 if __name__ == "__main__":

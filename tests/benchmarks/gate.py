@@ -10,7 +10,6 @@ was imported.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import random
@@ -27,6 +26,7 @@ from harness.core.run_results import Results
 from harness.core.suite import Case, Role
 from harness.storage.runs import RunStore
 from tests.support import synthetic_runs
+from tests.support.printed_figures import print_figures
 
 VARIANTS, CASES, SEEDS, ROUNDS = 24, 200, (0, 1, 2), 5
 HEAVY = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "evaluate", "pandas", "altair")
@@ -98,11 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, metavar="FILE")
     given = parser.parse_args()
-    text = json.dumps({"command": "python -m tests.benchmarks.gate", **figures()}, indent=1)
-    print(text)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(text + "\n", encoding="utf-8")
+    print_figures({"command": "python -m tests.benchmarks.gate", **figures()}, given.output)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from harness.engine.trainers.protocol import TrialInput
 from harness.hardware.environment import machine, stack_versions
 from harness.models.resolving import resolve
 from tests.benchmarks.engines import EXAMPLES, TRIALS, random_rows, sequential, sweep_of
+from tests.support.printed_figures import print_figures
 
 PROFILED_STEPS = 3
 SFT_STEPS = 8
@@ -251,11 +252,7 @@ def main() -> None:
     parser.add_argument("--sft", action="store_true")
     given = parser.parse_args()
     found = figures(given.model, given.batches, tokens=given.tokens, profiled=given.kernels, sft=given.sft)
-    text = json.dumps(found, indent=1)
-    print(text)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(text + "\n", encoding="utf-8")
+    print_figures(found, given.output)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import resource
 import sys
@@ -36,6 +35,7 @@ from harness.runner import benchmark
 from harness.runner.executors.choice import executor_for
 from harness.runner.listeners.protocol import Listener
 from harness.runner.request import Request
+from tests.support.printed_figures import print_figures
 
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "workshop"
 _WORK = (EventKind.STARTED, EventKind.STEP, EventKind.ANSWERING, EventKind.FINISHED)
@@ -165,11 +165,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.output:
         given.output = given.output.resolve()
-    text = json.dumps(figures(given), indent=1)
-    print(text)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(text + "\n", encoding="utf-8")
+    print_figures(figures(given), given.output)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ JSON and asserts nothing, because machines differ.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -20,6 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from tests.support.printed_figures import print_figures
 
 VARIANTS, CASES, CHARACTERS = 24, 200, 250
 ROUNDS = 5
@@ -58,7 +59,6 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=VARIANTS)
     parser.add_argument("--cases", type=int, default=CASES)
     given = parser.parse_args()
-    output = given.output
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         figures = {"variants": given.variants, "cases": given.cases, "characters": CHARACTERS}
@@ -66,10 +66,7 @@ def main() -> None:
         figures |= browsed(page)
     figures["machine"] = {"machine": platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
     figures["command"] = f"python -m tests.benchmarks.report --variants {given.variants} --cases {given.cases}"
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if output:
-        output.write_text(text + "\n", encoding="utf-8")
+    print_figures(figures, given.output)
 
 
 def written(folder: Path, page: Path, variants: int, cases: int) -> dict[str, Any]:

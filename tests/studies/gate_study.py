@@ -37,6 +37,7 @@ from harness.scoring import score
 from harness.suites import load_suite
 from harness.suites.grids import load_plan
 from tests.studies.gate_trainings import ARMS, SUITE, load
+from tests.support.printed_figures import print_figures
 
 SIDE = 5
 PAIRS, SIMULATED, DRAWS, INJECTED = 300, 1_000, 20, 100
@@ -241,11 +242,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     known = json.loads(given.output.read_text(encoding="utf-8")) if given.only else {}
-    text = json.dumps(known | study(given.folder, given.only or list(SECTIONS)), indent=1)
-    print(text)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(text + "\n", encoding="utf-8")
+    print_figures(known | study(given.folder, given.only or list(SECTIONS)), given.output)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from harness.runner.listeners.protocol import Listener
 from harness.runner.places import local_places
 from harness.runner.request import Request
 from harness.storage.cache import Cache
+from tests.support.printed_figures import print_figures
 
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "workshop"
 ROWS, CASES = 64, 16
@@ -191,11 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     profile = device_profiles.CPU if given.workers else device_profiles.PROFILES[given.profile]
     places = local_places(profile, workers=2) if given.workers else local_places(profile, chosen="2")
     found = figures(given.only, profile, places)
-    text = json.dumps(found, indent=1)
-    print(text)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(text + "\n", encoding="utf-8")
+    print_figures(found, given.output)
     return 0 if holds(found, timed=not given.workers) else 1
 
 
