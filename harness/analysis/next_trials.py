@@ -344,7 +344,7 @@ def _between(run: _Run) -> Iterator[_Proposal]:
 def _doubt(keeper: Outcome) -> str:
     """Return what an estimate of the loss leaves open: nothing if the loss is shown to stay within the margin."""
     shown = keeper.loss and keeper.loss.verdict is LossVerdict.KEEPS
-    return "" if shown else ", but these cases do not show that it does"
+    return "" if shown else ", but these cases do not show it"
 
 
 def _trade(run: _Run, learner: Outcome, keeper: Outcome) -> bool:
