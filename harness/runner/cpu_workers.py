@@ -6,7 +6,6 @@ Python. Several workers with fewer threads each do not. Passes do not depend on 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from harness.core.errors import ModelError
 from harness.core.run import RunManifest
 from harness.core.settings import Settings, Trial
 from harness.core.units import DeviceKind
-from harness.hardware.environment import main_memory
+from harness.hardware import environment
 from harness.hardware.estimate.memory import FULL
 from harness.hardware.estimate.passes import trials_together
 from harness.hardware.estimate.predictions import Workload, resolved_workload
@@ -55,14 +54,14 @@ def planned_workers(
     """
     passes = rules.passes(engine, trials)
     work = sum(_operations(what, trial.settings) for trial in trials)
-    most = min(cores or len(os.sched_getaffinity(0)), len(passes), int(work // WORTHWHILE))
+    most = min(cores or environment.cores(), len(passes), int(work // WORTHWHILE))
     together, memory = max(map(len, passes), default=1), memory or _memory()
     return next((count for count in range(most, 1, -1) if _fits(what, trials, together, memory / count)), 1)
 
 
 def _memory() -> int:
     """Return the bytes of main memory that this process and its workers may use, for example in a container."""
-    total = main_memory()
+    total = environment.main_memory()
     with suppress(OSError, ValueError):  # no such limit; `max` stands for none
         return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     return total

@@ -9,6 +9,7 @@ from harness.core.device_profiles import Profile
 from harness.core.errors import UsageError
 from harness.core.units import DeviceKind
 from harness.core.wording import listed
+from harness.hardware import environment
 from harness.hardware.gpu import VISIBLE, Gpu, gpus
 from harness.runner.executors.protocol import ONLY, Place
 
@@ -43,7 +44,7 @@ def local_places(
         remedy = "--gpus N sets their number. With --profile cpu, --workers N starts several workers on the CPU."
         raise UsageError(f"--workers {workers}: this run has one worker per GPU", remedy=remedy)
     words = _alike(found) if chosen is None else _chosen(chosen, found)
-    threads = max(1, len(os.sched_getaffinity(0)) // len(words))
+    threads = max(1, environment.cores() // len(words))
     return tuple(_of_gpu(word, list(found).index(word), threads, alone=len(words) == 1) for word in words)
 
 
@@ -51,7 +52,7 @@ def cpu_places(workers: int) -> tuple[Place, ...]:
     """Return the places of this many workers, which share the cores of this machine's CPU."""
     if workers == 1:
         return (ONLY,)
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = max(1, environment.cores() // workers)
     return tuple(Place(f"worker {number}", threads=threads) for number in range(1, workers + 1))
 
 

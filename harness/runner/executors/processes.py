@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from harness.core import programs
 from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Instruction
 from harness.core.training_outcome import Status
+from harness.hardware import environment
 from harness.hardware.gpu import Gpu
 from harness.runner.executors.protocol import ONLY, Deadline, Executor, Place
 from harness.runner.places import cpu_places
@@ -123,7 +124,7 @@ class Processes(Executor):
             self._busy.pop(place.name, None)
             if child:
                 self._busy[place.name] = child
-            threads = len(os.sched_getaffinity(0)) // max(1, len(self._busy))
+            threads = environment.cores() // max(1, len(self._busy))
             for each in self._busy.values():
                 with contextlib.suppress(OSError, ValueError):  # the worker has ended, which `_events` finds out
                     each.give(Instruction(threads=max(1, threads)))
