@@ -125,6 +125,7 @@ def text_of(page: Path) -> str:
     text = page.read_text(encoding="utf-8", errors="replace")
     if page.suffix != ".csv":
         return text
+    csv.field_size_limit(len(text))  # a hostile cell may be longer than the usual limit
     return "".join(f"\n{cell}" for row in csv.reader(text.splitlines(keepends=True)) for cell in row)
 
 
