@@ -53,11 +53,12 @@ def existing(final: Path, record: ExportRecord) -> bool:
     """Whether `final` already holds this export.
 
     Raises:
-        StoreError: `final` exists and contains something else.
+        StoreError: `final` exists and contains something else, or was changed.
     """
     if not final.exists():
         return False
     if _holds(final / RECORD, record):
+        _check_unchanged(final, _digests(final))
         return True
     remedy = "Delete it, or name another directory with --output."
     raise StoreError(f"{final} exists and contains something else", remedy=remedy)
@@ -127,14 +128,28 @@ def added(file: Path, record: ExportRecord) -> bool:
     """Whether `add` added this export already, and completely.
 
     Raises:
-        StoreError: the folder has another file of this name.
+        StoreError: the folder has another file of this name, or the file was changed.
     """
     if not file.exists():
         return False
     if not _holds(file.with_name(f"{file.name}.json"), record):
         remedy = "Delete it, or name another directory with --output."
         raise StoreError(f"{file} exists and is of another export", remedy=remedy)
-    return file.name in _digests(file.parent)
+    digests = _digests(file.parent)
+    _check_unchanged(file.parent, {name: digest for name, digest in digests.items() if name == file.name})
+    return file.name in digests
+
+
+def _check_unchanged(folder: Path, digests: Mapping[str, str]) -> None:
+    """Check files by their digests, so that nobody gets a changed model for one that was evaluated.
+
+    Raises:
+        StoreError: a file is missing or differs.
+    """
+    for name, digest in digests.items():
+        if not (folder / name).is_file() or file_digest(folder / name) != digest:
+            remedy = f"Delete {folder}, or name another directory with --output."
+            raise StoreError(f"{folder / name} is missing, or has changed since it was exported", remedy=remedy)
 
 
 def _digests(folder: Path) -> dict[str, str]:

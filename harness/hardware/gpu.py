@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+_DIGITS = 9
+"""Number of digits of the largest index of a GPU that is read."""
 CONTEXT = 450 * 2**20
 """Bytes of a CUDA context, which PyTorch's allocator does not count (450 MiB +- 100 MiB on an H100 and on a T4)."""
 
@@ -127,7 +129,7 @@ def visible(variable: str | None, count: int) -> list[int | str]:
     for word in map(str.strip, variable.split(",")):
         if word.startswith(("GPU-", "MIG-")):
             found.append(word)
-        elif word.isdigit():
+        elif word.isascii() and word.isdecimal() and len(word) <= _DIGITS:
             found.append(int(word))
         else:
             break

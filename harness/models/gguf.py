@@ -24,7 +24,7 @@ ROPE_FACTORS = "rope_freqs.weight"
 _ALIGNMENT = 32
 """Alignment of tensors in bytes, unless the metadata name another."""
 _MOST = 1 << 22
-"""Largest number of tensors, of metadata entries, and of elements of an array. Vocabularies have fewer than 2**19."""
+"""Largest number of tensors, metadata entries and elements of all arrays. Vocabularies have fewer than 2**19 texts."""
 _LONGEST = 1 << 22
 """Largest length of a text in bytes. Chat templates have thousands."""
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -150,7 +150,7 @@ def read_header(path: Path) -> Header:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _header(_Reader(content))
-    except (struct.error, ValueError, UnicodeDecodeError) as error:
+    except (struct.error, ValueError, OverflowError) as error:
         remedy = "Download or copy the file again. A file of GGUF version 1 must be made again with llama.cpp."
         raise ModelError(f"{path} is not a complete GGUF file: {error}", remedy=remedy) from None
 
@@ -159,7 +159,7 @@ class _Reader:
     """Reads values from the beginning of a file to its end."""
 
     def __init__(self, content: mmap.mmap) -> None:
-        self._content, self._at = content, 0
+        self._content, self._at, self._counted = content, 0, 0
 
     @property
     def at(self) -> int:
@@ -177,8 +177,9 @@ class _Reader:
 
     def count(self) -> int:
         found = int(self.number("Q"))
-        if found > _MOST:
-            raise ValueError(f"it names {found} entries")
+        self._counted += found
+        if self._counted > _MOST:
+            raise ValueError(f"it names {self._counted} entries")
         return found
 
     def text(self) -> str:

@@ -18,6 +18,10 @@ FILE = "rehearsal.jsonl"
 POOL = Path(__file__).with_name(FILE)
 MOST = 2000
 """The largest number of prompts in a pool. The base model answers all of them before anything is trained."""
+LONGEST = 10_000
+"""The largest number of characters of a prompt."""
+MOST_TEXT = 1_000_000
+"""The largest number of characters of all prompts, which are compared with all cases and training rows."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ def parse_pool(text: str, file: str) -> tuple[str, ...]:
     if len(prompts) > MOST:
         remedy = "Keep a part of them: the base model answers all of them before anything is trained."
         raise SuiteError(f"holds {len(prompts):,} prompts, more than {MOST:,}", remedy=remedy, place=Place(file))
+    if (long := max(map(len, prompts))) > LONGEST:
+        remedy = f"Shorten or remove prompts of more than {LONGEST:,} characters."
+        raise SuiteError(f"holds a prompt of {long:,} characters", remedy=remedy, place=Place(file))
+    if (whole := sum(map(len, prompts))) > MOST_TEXT:
+        remedy = f"Keep prompts of at most {MOST_TEXT:,} characters in all."
+        raise SuiteError(f"holds prompts of {whole:,} characters in all", remedy=remedy, place=Place(file))
     return tuple(dict.fromkeys(prompts))
 
 

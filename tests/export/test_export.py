@@ -91,6 +91,17 @@ def test_an_existing_export_is_not_written_again(trained_run: RunStore, tmp_path
     assert files(made) == before
 
 
+def test_a_changed_export_is_not_taken_for_the_model(trained_run: RunStore, tmp_path: Path) -> None:
+    """If a file of an earlier export was changed, the same command is refused and names the file."""
+    source, request = source_of(trained_run), MergeRequest(tmp_path / "made")
+    made = to_merged(source, tmp_path, request, merge=merge_of(FakeTensors()), show_progress=lambda text: None)
+    weights = next(made.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(StoreError, match=rf"{weights.name} is missing, or has changed") as caught:
+        to_merged(source, tmp_path, request, merge=merge_of(FakeTensors()), show_progress=lambda text: None)
+    assert str(made) in caught.value.remedy
+
+
 def test_disk_space_is_checked_first(trained_run: RunStore, tmp_path: Path) -> None:
     """If the disk has too little space for a merge, the error gives the space that it needs, and nothing is written."""
 

@@ -110,6 +110,9 @@ def test_a_base_file_is_used_again(trained_run: RunStore, tmp_path: Path, tools:
     changed = replace(source, run=replace(source.run, model=replace(source.model, digest="x")))
     with pytest.raises(StoreError, match="is of another export"):
         again(changed)
+    base.write_bytes(b"changed")
+    with pytest.raises(StoreError, match=f"{base.name} is missing, or has changed"):
+        again(source)
 
 
 def test_an_interrupted_conversion_is_repeated(trained_run: RunStore, tmp_path: Path, tools: Path) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.hardware.gpu import bytes_of
+from harness.hardware.gpu import bytes_of, visible
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,9 @@ from harness.hardware.gpu import bytes_of
 def test_only_memory_of_this_process_counts(listed: list[tuple[int, int | None]], expected: int | None) -> None:
     """The memory that NVML lists for another process, or for none that can be told apart, is not this process's."""
     assert bytes_of([SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in listed], pid=8) == expected
+
+
+@pytest.mark.parametrize("word", ["9" * 5000, "\u00b2", "-1", "x"])
+def test_a_word_that_names_no_gpu_hides_the_words_after_it(word: str) -> None:
+    """In CUDA_VISIBLE_DEVICES, a number that no GPU can have ends the list, like any other word that names none."""
+    assert visible(f"1,{word},2", 3) == [1]

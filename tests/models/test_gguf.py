@@ -22,6 +22,13 @@ LLAMA = {
 }
 TENSORS = {"token_embd.weight": (64, 100), "output_norm.weight": (64,)}
 TEXT, ARRAY = 8, 9
+MANY_TEXTS = struct.pack("<Q", 1) + b"a" + struct.pack("<IIQ", ARRAY, TEXT, 1 << 20) + bytes(8 << 20)
+"""An entry whose value is an array of 2**20 empty texts. An array by itself may have more."""
+FAR = (
+    b"GGUF" + struct.pack("<IQQ", 3, 1, 0)
+    + struct.pack("<Q", 17) + b"rope_freqs.weight" + struct.pack("<IQIQ", 1, 1, 0, 2**64 - 1)
+)  # fmt: skip
+"""A header whose tensor begins behind the largest place of any file."""
 
 
 def written(folder: Path, content: bytes) -> Path:
@@ -73,8 +80,10 @@ def test_the_type_of_the_weights(tmp_path: Path, kind: int, name: str, quantised
         b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"a" + struct.pack("<IIQ", ARRAY, ARRAY, 1),
         header(LLAMA, TENSORS)[:-1],
         header(LLAMA, {"token_embd.weight": (1,) * 9}),
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 6) + MANY_TEXTS * 6,
+        FAR,
     ],
-    ids=["empty", "version", "tensors", "length", "type", "array", "nested", "cut", "dimensions"],
+    ids=["empty", "version", "tensors", "length", "type", "array", "nested", "cut", "dimensions", "arrays", "far"],
 )
 def test_a_damaged_header_is_refused(tmp_path: Path, content: bytes) -> None:
     """If a header is cut off or claims impossible sizes, one error names the file, within a second."""

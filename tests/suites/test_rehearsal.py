@@ -89,6 +89,8 @@ def test_prompts_that_are_a_link_to_another_folder(tmp_path: Path) -> None:
         ('{"prompt": "One?"}\n{"question": "Two?"}', "rehearsal.jsonl:2"),
         ("One?", "rehearsal.jsonl:1.*not valid JSON"),
         ('{"prompt": "One?"}\n' * (MOST + 1), "holds 2,001 prompts, more than 2,000"),
+        (f'{{"prompt": "{"a" * 10_001}"}}', "holds a prompt of 10,001 characters"),
+        (f'{{"prompt": "{"a" * 10_000}"}}\n' * 101, "holds prompts of 1,010,000 characters in all"),
     ],
 )
 def test_mistakes_in_a_pool_are_reported(text: str, message: str) -> None:
